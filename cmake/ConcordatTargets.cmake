@@ -1,0 +1,51 @@
+# concordat_library(NAME SOURCES a.cc b.cc DEPS x y): one static library with the project's warnings.
+# concordat_binary(NAME SOURCES main.cc DEPS x y): one program in build/<preset>/bin.
+# concordat_test(NAME SOURCES a_test.cc DEPS x y [LABELS l]): one GoogleTest binary, its cases known to ctest.
+
+add_library(concordat_options INTERFACE)
+target_compile_options(concordat_options INTERFACE -Wall -Wextra -Werror -Wno-error=deprecated-declarations
+  # Floating point must give the same bits at the coordinator and in every region: no fused multiply-add
+  # that one compiler forms and another does not.
+  -ffp-contract=off)
+target_include_directories(concordat_options INTERFACE ${CMAKE_SOURCE_DIR})
+if(CONCORDAT_SANITIZER STREQUAL "address")
+  target_compile_options(concordat_options INTERFACE -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer)
+  target_link_options(concordat_options INTERFACE -fsanitize=address,undefined)
+elseif(CONCORDAT_SANITIZER STREQUAL "thread")
+  target_compile_options(concordat_options INTERFACE -fsanitize=thread -fno-omit-frame-pointer)
+  target_link_options(concordat_options INTERFACE -fsanitize=thread)
+endif()
+if(CONCORDAT_BUILD_FUZZERS)
+  target_compile_options(concordat_options INTERFACE -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer)
+  target_link_options(concordat_options INTERFACE -fsanitize=address,undefined)
+endif()
+
+find_program(CONCORDAT_CCACHE ccache)
+if(CONCORDAT_CCACHE)
+  # Two checkouts of the same tree share their objects: paths under the source folder are made relative.
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${CMAKE_COMMAND} -E env CCACHE_BASEDIR=${CMAKE_SOURCE_DIR} CCACHE_NOHASHDIR=1
+      CCACHE_SLOPPINESS=pch_defines,time_macros,include_file_mtime,include_file_ctime ${CONCORDAT_CCACHE})
+endif()
+
+function(concordat_library name)
+  cmake_parse_arguments(ARG "" "" "SOURCES;DEPS" ${ARGN})
+  add_library(${name} STATIC ${ARG_SOURCES})
+  target_link_libraries(${name} PUBLIC concordat_options ${ARG_DEPS})
+endfunction()
+
+function(concordat_binary name)
+  cmake_parse_arguments(ARG "" "" "SOURCES;DEPS" ${ARGN})
+  add_executable(${name} ${ARG_SOURCES})
+  target_link_libraries(${name} PRIVATE concordat_options ${ARG_DEPS})
+endfunction()
+
+function(concordat_test name)
+  cmake_parse_arguments(ARG "" "" "SOURCES;DEPS;LABELS" ${ARGN})
+  add_executable(${name} ${ARG_SOURCES})
+  target_link_libraries(${name} PRIVATE concordat_options ${ARG_DEPS} concordat_test_support)
+  # The test headers are the slow part of a small test: one precompiled header serves every binary.
+  target_precompile_headers(${name} REUSE_FROM concordat_test_support)
+  set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
+  gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST WORKING_DIRECTORY ${CMAKE_SOURCE_DIR}
+    PROPERTIES TIMEOUT 900 LABELS "${ARG_LABELS}")
+endfunction()
