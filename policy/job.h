@@ -1,0 +1,100 @@
+#ifndef CONCORDAT_POLICY_JOB_H_
+#define CONCORDAT_POLICY_JOB_H_
+
+#include <string>
+#include <vector>
+
+#include "aggregation/adapter_layout.h"
+#include "common/ids.h"
+#include "common/status.h"
+#include "common/units.h"
+#include "privacy/crypto/signature.h"
+#include "privacy/secagg/messages.h"
+
+namespace concordat::policy {
+
+/// How the learning rate goes over rounds; inside a round it is constant.
+enum class Schedule : uint8_t { kConstant, kCosine };
+/// Where the noise is added: each site the whole of it, or each its share.
+enum class NoisePlacement : uint8_t { kLocal, kDistributed };
+enum class RoundingMode : uint8_t { kStochastic, kNearest };
+
+/// A job as its file states it; configs/job.yaml is the commented example. Everything that decides what
+/// leaves a region is here, signed by the submitter, so that a coordinator cannot choose it.
+struct JobSpec {
+  std::string name;
+  uint64_t seed = 0;  // public: initial adapter, order of examples
+  Digest charter;     // the charter this job runs under
+  struct BaseModel {
+    std::string name;
+    Digest sha256;
+    std::string license;
+    ModelShape shape;
+  } base_model;
+  LoraSpec adapter;
+  struct Training {
+    uint32_t local_steps = 0;
+    uint32_t batch_sequences = 0;
+    uint32_t sequence_tokens = 0;
+    double learning_rate = 0;
+    Schedule schedule = Schedule::kCosine;
+    double weight_decay = 0;
+    double beta2 = 0.95;
+    double gradient_clip = 1.0;
+  } training;
+  uint32_t rounds = 0;
+  struct Cohort {
+    std::vector<std::string> jurisdictions;  // invited; all of the charter's when empty
+    uint32_t minimum = 0;                    // sites in a roster, at least
+    uint32_t min_survivors = 0;              // m
+    uint32_t assumed_colluding = 1;          // nC
+    uint32_t attempts_per_round = 3;
+    uint32_t wait_ms = 0;  // how long to wait for the invited before starting with at least `minimum`
+  } cohort;
+  secagg::Deadlines deadlines;
+  struct Privacy {
+    NoisePlacement noise = NoisePlacement::kLocal;
+    double clip = 0;              // L2 bound on a site's delta
+    double noise_multiplier = 0;  // σ / Δ₂; 0: no noise, epsilon is infinite
+    double delta = 0;
+    RoundingMode rounding = RoundingMode::kStochastic;
+  } privacy;
+  struct Metrics {
+    double loss_bound = 0;        // nats per token; a site's mean training loss is clipped to it
+    double noise_multiplier = 0;  // σ_m / bound of each metric coordinate
+  } metrics;
+  struct Server {
+    double learning_rate = 1.0;  // η of FedAvg: new = old + η·mean delta
+  } server;
+};
+
+/// A job file with its submitter's signature, as it travels: the bytes decide, nothing is re-encoded.
+struct SignedJob {
+  static constexpr std::string_view kDomain = "concordat/v1/job";
+  std::string file;  // YAML
+  crypto::Signature signature{};
+  std::string submitter_chain;  // PEM, leaf first
+};
+
+/// Reads a job file strictly and checks it against itself: `2t > n + nC` can hold, m ≤ minimum, overflow
+/// probability, combinations that PRIVACY allows. InvalidArgument with file, line, column, what was expected.
+StatusOr<JobSpec> ParseJob(std::string_view text, std::string_view file_name);
+
+/// The job's name everywhere: tagged hash of the file's bytes and the submitter's SPIFFE ID.
+JobId JobIdOf(std::string_view file, const SpiffeId& submitter);
+
+/// Names of the metrics inside the masked vector, in order; each is one coordinate after the delta.
+/// kLossSum: the site's mean training loss of the round; kTokens: its share of the planned tokens that it
+/// trained on, 0..1; kSites: 1 for each site, so that the sum counts the survivors.
+enum class Metric : uint8_t { kLoss, kTokens };
+inline constexpr size_t kMetricCount = 2;
+
+/// Learning rate of round `round`, by the schedule.
+double LearningRateOf(const JobSpec& job, RoundIndex round);
+
+/// Length of the masked vector: the delta, then the metrics.
+StatusOr<uint64_t> MaskedElements(const JobSpec& job);
+
+}  // namespace concordat::policy
+
+#endif  // CONCORDAT_POLICY_JOB_H_
