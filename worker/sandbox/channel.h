@@ -1,0 +1,142 @@
+#ifndef CONCORDAT_WORKER_SANDBOX_CHANNEL_H_
+#define CONCORDAT_WORKER_SANDBOX_CHANNEL_H_
+
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "aggregation/adapter_layout.h"
+#include "common/files.h"
+#include "common/status.h"
+
+// What the trainer (data, no network) and the worker (network, no data) may say to each other: this closed
+// set, over one inherited SOCK_SEQPACKET socketpair, weights in sealed memfds passed beside a message. No
+// message from the trainer carries text, tokens or records.
+namespace concordat::sandbox {
+
+/// Worker to trainer, first: what to open before locking down.
+struct Configure {
+  std::string base_model;    // path
+  Digest base_model_sha256;  // checked by the trainer
+  std::string dataset;       // path
+  uint8_t dataset_kind = 0;  // 0: JSONL, 1: folder of text
+  Digest split_key;          // keyed hash that splits documents
+  uint32_t held_out_permille = 0;
+  std::string device;    // "cpu" or "cuda:N"
+  uint32_t threads = 0;  // 0: all
+  uint8_t dtype = 0;     // 0: by the machine, 1: f32, 2: bf16
+  bool sandbox_required = true;
+  std::string scratch;  // the only folder the trainer may write, may be empty
+};
+
+/// Worker to trainer, once for each job: shapes and length; allocates.
+struct Prepare {
+  ModelShape shape;
+  LoraSpec adapter;
+  uint32_t sequence_tokens = 0;
+};
+
+/// Worker to trainer, with the adapter's flat f32 vector in a sealed memfd.
+struct Train {
+  uint64_t seed = 0;
+  uint32_t round = 0;
+  uint32_t local_steps = 0;
+  uint32_t batch_sequences = 0;
+  double learning_rate = 0;
+  double weight_decay = 0;
+  double beta2 = 0;
+  double gradient_clip = 0;
+};
+
+/// Worker to trainer, with an adapter in a memfd, or without one for the bare base model.
+struct Evaluate {
+  bool with_adapter = false;
+  uint32_t max_documents = 0;
+};
+
+/// Worker to trainer: end after the answer that is due.
+struct Stop {};
+
+/// Trainer to worker after Configure, once it is locked down and has read the data.
+struct Ready {
+  enum class Lockdown : uint8_t { kNone = 0, kSeccompOnly = 1, kFull = 2 };
+  Lockdown lockdown{};
+  ModelShape shape;
+  uint64_t train_documents = 0;
+  uint64_t held_out_documents = 0;
+  uint64_t train_tokens = 0;
+};
+struct Prepared {};
+
+/// Trainer to worker, now and then while it trains or evaluates. Stays in the region.
+struct TrainerProgress {
+  uint32_t permille = 0;
+  double tokens_per_second = 0;
+  double loss = 0;  // nats per token, mean over the round so far
+};
+
+/// Trainer to worker, with the flat f32 delta (layout order) in a sealed memfd.
+struct Trained {
+  double mean_loss = 0;  // nats per target token over the round
+  uint64_t target_tokens = 0;
+  uint64_t tokens = 0;
+  double seconds = 0;
+  uint64_t steps = 0;
+};
+
+/// Trainer to worker. Sums over held-out documents, each clipped by the worker's later rules.
+struct Evaluated {
+  double bits_per_byte = 0;   // total bits / total bytes
+  double standard_error = 0;  // of bits_per_byte over documents (ratio estimator)
+  uint64_t documents = 0;
+  uint64_t bytes = 0;
+  double seconds = 0;
+};
+
+/// Trainer to worker: the last command failed. The text is made by our code from names and counts, never
+/// data.
+struct Failed {
+  uint8_t code = 0;  // StatusCode
+  std::string what;  // at most 1000 bytes
+};
+
+using ToTrainer = std::variant<Configure, Prepare, Train, Evaluate, Stop>;
+using FromTrainer = std::variant<Ready, Prepared, TrainerProgress, Trained, Evaluated, Failed>;
+
+/// A message with the sealed memfd that came beside it, if any.
+template <typename T>
+struct Parcel {
+  T message;
+  FileDescriptor memory;  // sealed, or invalid
+};
+
+Bytes Encode(const ToTrainer& message);
+Bytes Encode(const FromTrainer& message);
+/// InvalidArgument on anything malformed; hostile input is expected (the trainer reads records).
+StatusOr<ToTrainer> DecodeToTrainer(ByteView bytes);
+StatusOr<FromTrainer> DecodeFromTrainer(ByteView bytes);
+
+/// One end of the socketpair. Blocking; one thread for each direction.
+class Channel {
+ public:
+  explicit Channel(FileDescriptor socket) : socket_(std::move(socket)) {}
+  Status Send(const Bytes& message, int memory_fd = -1);
+  /// Unavailable when the other end is gone. \param timeout_ms -1 waits forever; Unavailable "timed out"
+  /// otherwise.
+  StatusOr<std::pair<Bytes, FileDescriptor>> Receive(int timeout_ms = -1);
+  int fd() const { return socket_.get(); }
+
+ private:
+  FileDescriptor socket_;
+};
+
+/// A memfd with these floats, sealed against writing, growing and shrinking.
+StatusOr<FileDescriptor> SealFloats(std::span<const float> values);
+/// Maps a received memfd: InvalidArgument unless it is sealed and holds exactly `expected` finite-or-not
+/// floats.
+StatusOr<std::unique_ptr<MappedFile>> OpenSealed(int fd, uint64_t expected);
+
+}  // namespace concordat::sandbox
+
+#endif  // CONCORDAT_WORKER_SANDBOX_CHANNEL_H_
