@@ -25,6 +25,18 @@ struct SafetensorsTensor {
 /// bytes, offsets that overlap, leave a hole or run past the end.
 StatusOr<std::vector<SafetensorsTensor>> ReadSafetensors(ByteView file);
 
+/// What a header says of one tensor that is written.
+struct SafetensorsShape {
+  std::string name;
+  std::string dtype;
+  std::vector<uint64_t> shape;
+};
+
+/// The first bytes of a file whose tensors' data follow in the given order, without gaps; for files too large
+/// to build in memory. The length is a multiple of 8. InvalidArgument as WriteSafetensors.
+StatusOr<Bytes> SafetensorsHeader(const std::vector<SafetensorsShape>& tensors,
+                                  const std::map<std::string, std::string>& metadata);
+
 /// The bytes of a file with these tensors in the given order, with `metadata` (plus "format": "pt").
 /// The same input gives the same bytes. InvalidArgument on repeated names or sizes that do not match.
 StatusOr<Bytes> WriteSafetensors(const std::vector<SafetensorsTensor>& tensors,
