@@ -102,6 +102,8 @@ class VerifyKey {
 
   bool operator==(const VerifyKey& other) const { return spki_ == other.spki_; }
 
+  evp_pkey_st* handle() const { return key_.get(); }
+
  private:
   VerifyKey(std::shared_ptr<evp_pkey_st> key, Bytes spki) : key_(std::move(key)), spki_(std::move(spki)) {}
   std::shared_ptr<evp_pkey_st> key_;

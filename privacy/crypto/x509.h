@@ -106,6 +106,7 @@ using RootLookup = std::function<StatusOr<std::string>(const std::string& jurisd
 /// OpenSSL's strict mode; the leaf must allow both TLS client and server use, as every leaf here does.
 /// PermissionDenied with the reason: expired, not yet valid, another jurisdiction's or a false root,
 /// self-signed, no or several or a malformed SPIFFE ID, a CA used as leaf, wrong use, not Ed25519.
+/// InvalidArgument when the root that `root_pem_for` gives is no certificate: that is our side's mistake.
 /// Does not look at revocation (a key that must go leaves the roster or the charter) nor at DNS names, and
 /// does not show that the peer holds the key: TLS or a signature must. Any thread.
 StatusOr<PeerIdentity> VerifyPeerChain(std::string_view pem_chain, const RootLookup& root_pem_for,
