@@ -3,6 +3,7 @@
 #include <openssl/core_names.h>
 #include <openssl/evp.h>
 
+#include <algorithm>
 #include <fstream>
 
 #include "common/files.h"
@@ -123,11 +124,10 @@ Digest TaggedHash(std::string_view tag, ByteView body) {
 
 Bytes TaggedMessage(std::string_view tag, ByteView body) {
   const auto length = TagLength(tag);
-  Bytes message;
-  message.reserve(length.size() + tag.size() + body.size());
-  message.insert(message.end(), length.begin(), length.end());
-  message.insert(message.end(), tag.begin(), tag.end());
-  message.insert(message.end(), body.begin(), body.end());
+  Bytes message(length.size() + tag.size() + body.size());
+  auto at = std::copy(length.begin(), length.end(), message.begin());
+  at = std::copy(tag.begin(), tag.end(), at);
+  std::copy(body.begin(), body.end(), at);
   return message;
 }
 
