@@ -1,7 +1,9 @@
 #ifndef CONCORDAT_POLICY_JOB_H_
 #define CONCORDAT_POLICY_JOB_H_
 
+#include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "aggregation/adapter_layout.h"
@@ -68,7 +70,8 @@ struct JobSpec {
   } server;
 };
 
-/// A job file with its submitter's signature, as it travels: the bytes decide, nothing is re-encoded.
+/// A job file with its submitter's signature (policy/signed_job.h), as it travels: the bytes decide, nothing
+/// is re-encoded.
 struct SignedJob {
   static constexpr std::string_view kDomain = "concordat/v1/job";
   std::string file;  // YAML
@@ -83,9 +86,14 @@ StatusOr<JobSpec> ParseJob(std::string_view text, std::string_view file_name);
 /// The job's name everywhere: tagged hash of the file's bytes and the submitter's SPIFFE ID.
 JobId JobIdOf(std::string_view file, const SpiffeId& submitter);
 
-/// Names of the metrics inside the masked vector, in order; each is one coordinate after the delta.
-/// kLossSum: the site's mean training loss of the round; kTokens: its share of the planned tokens that it
-/// trained on, 0..1; kSites: 1 for each site, so that the sum counts the survivors.
+/// The metrics inside the masked vector, in order; each is one coordinate after the delta, clipped, scaled
+/// and noised by its own parameters (policy/job_privacy.h).
+///   kLoss    the site's mean training loss of the round in nats per token, clipped to metrics.loss_bound;
+///   the
+///            sum over survivors divided by their number is the cohort's
+///   kTokens  the share of the planned tokens (local_steps · batch_sequences · sequence_tokens) that the loss
+///            counted, 0 to 1
+/// The number of survivors needs no coordinate: the survivor set is public.
 enum class Metric : uint8_t { kLoss, kTokens };
 inline constexpr size_t kMetricCount = 2;
 
