@@ -193,6 +193,8 @@ StatusOr<YamlFile> YamlFile::Load(const std::string& path) {
   return Parse(text, path);
 }
 
+bool YamlFile::clean() const { return state_->mistakes.empty(); }
+
 YamlMap YamlFile::root() { return YamlMap(state_, state_->root); }
 
 Status YamlFile::Finish() {

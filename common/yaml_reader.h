@@ -86,6 +86,8 @@ class YamlFile {
   static StatusOr<YamlFile> Parse(std::string_view text, std::string_view name);
   static StatusOr<YamlFile> Load(const std::string& path);
   YamlMap root();
+  /// Whether no mistake was found so far: checks of one value against another make sense only then.
+  bool clean() const;
   /// InvalidArgument with every mistake found, one a line; call once all keys were read.
   Status Finish();
 
