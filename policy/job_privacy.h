@@ -9,29 +9,32 @@
 #include "privacy/mechanism/encoding.h"
 
 // What a job's numbers mean once its roster is known. Worker, coordinator and plan all ask here, so that they
-// cannot differ.
+// cannot differ. Functions that take an offer are for rounds: they count honest survivors as CountCohort
+// does, all sites of one jurisdiction as one coalition. Functions that take a number of sites are for plans
+// and suppose one site in each jurisdiction.
 namespace concordat::policy {
 
 /// m of an attempt with `sites` in its roster: the job's, or t where that is more.
 uint32_t MinSurvivorsFor(const JobSpec& job, uint32_t sites);
 /// h = m − nC, the honest survivors that distributed noise counts on; at least 1.
 uint32_t HonestSurvivorsFor(const JobSpec& job, uint32_t sites);
+uint32_t HonestSurvivorsFor(const secagg::Offer& offer);
 
-/// The encoding of a round with `sites` in the roster. σ_s = noise_multiplier·Δ₂ with local noise, that over
-/// √h with distributed; metrics likewise, on a grid of 2^-14 of their bound. InvalidArgument when overflow is
-/// too likely or a number is out of the mechanism's range.
-StatusOr<EncodingConfig> EncodingConfigFor(const JobSpec& job, uint32_t sites);
-/// The same, checked.
+/// The checked encoding of a round with `sites` in the roster. σ_s = noise_multiplier·Δ₂ with local noise,
+/// that over √h with distributed; metrics likewise, on a grid of 2^-14 of their bound. InvalidArgument when
+/// overflow is too likely or a number is out of the mechanism's range.
 StatusOr<EncodingPlan> EncodingFor(const JobSpec& job, uint32_t sites);
+StatusOr<EncodingPlan> EncodingFor(const JobSpec& job, const secagg::Offer& offer);
 
 /// What one attempt is charged: kind delta, site unit, zero-out; one share of noise with local noise, h with
 /// distributed.
 StatusOr<LedgerCharge> RoundCharge(const JobSpec& job, const AttemptId& attempt, uint32_t sites);
+StatusOr<LedgerCharge> RoundCharge(const JobSpec& job, const secagg::Offer& offer);
 
-/// ε at the job's δ after `rounds` rounds, for a reader outside the region, and infinity without noise.
-/// Failed attempts cost more: this is the price of an undisturbed job.
+/// ε at the job's δ after `rounds` rounds, for a reader outside the region; infinity without noise. Failed
+/// attempts cost more: this is the price of an undisturbed job.
 StatusOr<double> PlanEpsilon(const JobSpec& job, uint32_t rounds, uint32_t sites);
-/// The whole statement, printed on every release: epsilon_local is infinite under distributed noise.
+/// The whole statement, printed on every release.
 StatusOr<PrivacyStatement> PlanStatement(const JobSpec& job, uint32_t rounds, uint32_t sites);
 
 /// Bytes of one masked vector on the wire.

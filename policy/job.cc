@@ -1,0 +1,200 @@
+#include "policy/job.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numbers>
+
+#include "common/canonical.h"
+#include "policy/job_privacy.h"
+#include "policy/yaml_fields.h"
+#include "privacy/crypto/hash.h"
+
+namespace concordat::policy {
+namespace {
+
+constexpr int64_t kSecond = 1000;
+constexpr int64_t kMinute = 60 * kSecond;
+constexpr int64_t kHour = 60 * kMinute;
+constexpr int64_t kDay = 24 * kHour;
+
+uint32_t Whole(YamlMap& map, std::string_view key, int64_t min, int64_t max) {
+  return static_cast<uint32_t>(map.Integer(key, min, max));
+}
+uint32_t WholeOr(YamlMap& map, std::string_view key, int64_t fallback, int64_t min, int64_t max) {
+  return static_cast<uint32_t>(map.IntegerOr(key, fallback, min, max));
+}
+
+void ReadBaseModel(YamlMap map, JobSpec::BaseModel* out) {
+  out->name = map.Text("name", 128);
+  out->sha256 = ReadDigest(map, "sha256");
+  out->license = map.Text("license", 64);
+  YamlMap shape = map.Map("shape");
+  out->shape.layers = Whole(shape, "layers", 1, 1000);
+  out->shape.hidden = Whole(shape, "hidden", 1, 1 << 17);
+  out->shape.intermediate = Whole(shape, "intermediate", 1, 1 << 20);
+  out->shape.heads = Whole(shape, "heads", 1, 1024);
+  out->shape.kv_heads = Whole(shape, "kv_heads", 1, 1024);
+  out->shape.head_dim = Whole(shape, "head_dim", 1, 1024);
+}
+
+void ReadAdapter(YamlMap map, LoraSpec* out) {
+  static constexpr LoraMethod kMethods[] = {LoraMethod::kFedIt, LoraMethod::kFfa};
+  out->method = kMethods[map.Choice("method", {"fedit", "ffa"})];
+  out->rank = Whole(map, "rank", 1, 256);
+  out->alpha = map.Number("alpha", 1e-3, 1e4);
+  out->targets = ReadList<LoraTarget>(map, "targets", 1, kAllLoraTargets.size(), ParseLoraTarget);
+  // The order of a file is nobody's business: layouts have their own.
+  std::sort(out->targets.begin(), out->targets.end());
+}
+
+void ReadTraining(YamlMap map, JobSpec::Training* out) {
+  out->local_steps = Whole(map, "local_steps", 1, 100000);
+  out->batch_sequences = Whole(map, "batch_sequences", 1, 4096);
+  out->sequence_tokens = Whole(map, "sequence_tokens", 8, 1 << 17);
+  out->learning_rate = map.Number("learning_rate", 1e-9, 10);
+  static constexpr Schedule kSchedules[] = {Schedule::kConstant, Schedule::kCosine};
+  out->schedule = kSchedules[map.Choice("schedule", {"constant", "cosine"})];
+  out->weight_decay = map.NumberOr("weight_decay", 0, 0, 1);
+  out->beta2 = map.NumberOr("beta2", 0.95, 0, 0.99999);
+  out->gradient_clip = map.NumberOr("gradient_clip", 1.0, 1e-6, 1e6);
+}
+
+void ReadCohort(YamlMap map, JobSpec::Cohort* out) {
+  out->jurisdictions = CheckNames(map, "jurisdictions", map.TextsOr("jurisdictions", kMaxSites));
+  out->minimum = Whole(map, "minimum", 3, kMaxSites);
+  out->min_survivors = Whole(map, "min_survivors", 3, kMaxSites);
+  out->assumed_colluding = WholeOr(map, "assumed_colluding", 1, 1, kMaxSites);
+  out->attempts_per_round = WholeOr(map, "attempts_per_round", 3, 1, 100);
+  out->wait_ms = static_cast<uint32_t>(map.DurationMillisOr("wait", 30 * kSecond, 0, 7 * kDay));
+}
+
+void ReadDeadlines(YamlMap map, secagg::Deadlines* out) {
+  const auto read = [&](std::string_view key, int64_t fallback, int64_t max) {
+    return static_cast<uint32_t>(map.DurationMillisOr(key, fallback, kSecond, max));
+  };
+  out->advert_ms = read("advert", kMinute, kHour);
+  out->shares_ms = read("shares", kMinute, kHour);
+  out->input_ms = read("input", kHour, 14 * kDay);
+  out->agreement_ms = read("agreement", kMinute, kHour);
+  out->unmask_ms = read("unmask", kMinute, kHour);
+}
+
+void ReadPrivacy(YamlMap map, JobSpec::Privacy* out) {
+  const std::string unit = map.Text("unit", 64);
+  if (!unit.empty() && unit != "site") {
+    map.Mistake("unit",
+                fmt::format("expected site, got '{}'; units record and person need clipping inside the "
+                            "training step, which this version does not do",
+                            unit));
+  }
+  static constexpr NoisePlacement kPlaces[] = {NoisePlacement::kLocal, NoisePlacement::kDistributed};
+  out->noise = kPlaces[map.Choice("noise", {"local", "distributed"})];
+  out->clip = map.Number("clip", 1e-9, 1e9);
+  out->noise_multiplier = map.Number("noise_multiplier", 0, 1e6);
+  out->delta = map.Number("delta", 0, 1);
+  if (map.Has("delta") && map.present() && (out->delta <= 0 || out->delta >= 1)) {
+    map.Mistake("delta", "expected a probability between 0 and 1, neither of them");
+  }
+  static constexpr RoundingMode kModes[] = {RoundingMode::kStochastic, RoundingMode::kNearest};
+  out->rounding = kModes[map.ChoiceOr("rounding", 0, {"stochastic", "nearest"})];
+}
+
+/// n, t, m, nC, h of every roster that the job allows.
+void CheckCohort(YamlMap& map, const JobSpec::Cohort& cohort) {
+  const uint32_t n = cohort.minimum, m = cohort.min_survivors, colluding = cohort.assumed_colluding;
+  if (m > n) {
+    return map.Mistake("min_survivors", fmt::format("expected at most minimum = {}, got {}", n, m));
+  }
+  if (const uint32_t t = secagg::ThresholdFor(n); m < t) {
+    return map.Mistake("min_survivors",
+                       fmt::format("expected at least the threshold of {} sites, {}, got {}", n, t, m));
+  }
+  if (m < colluding + 2) {
+    return map.Mistake("min_survivors",
+                       fmt::format("expected at least assumed_colluding + 2 = {}, so that two "
+                                   "honest sites remain; got {}",
+                                   colluding + 2, m));
+  }
+  for (uint32_t sites = n; sites <= kMaxSites; ++sites) {
+    const uint32_t t = secagg::ThresholdFor(sites);
+    if (2 * t <= sites + colluding) {
+      return map.Mistake("assumed_colluding",
+                         fmt::format("with a roster of {} sites the threshold is {}, which withstands {} "
+                                     "colluding sites, not {}",
+                                     sites, t, 2 * t - sites - 1, colluding));
+    }
+  }
+  if (!cohort.jurisdictions.empty() && cohort.jurisdictions.size() < 3) {
+    map.Mistake("jurisdictions", "expected at least 3, because the sites of one jurisdiction count as one");
+  }
+}
+
+void CheckPrivacy(YamlMap& root, const JobSpec& job) {
+  YamlMap map = root.Map("privacy");
+  if (job.privacy.rounding == RoundingMode::kNearest && job.privacy.noise_multiplier > 0) {
+    map.Mistake("rounding", "nearest is for reproducible runs with noise_multiplier 0; expected stochastic");
+    return;
+  }
+  const auto layout = AdapterLayout::Make(job.base_model.shape, job.adapter);
+  if (!layout.ok()) return root.Mistake("adapter", Message(layout.status()));
+  for (uint32_t sites : {job.cohort.minimum, static_cast<uint32_t>(kMaxSites)}) {
+    const auto plan = EncodingFor(job, sites);
+    if (!plan.ok()) {
+      return map.Mistake("noise_multiplier", fmt::format("with {} sites: {}", sites, Message(plan.status())));
+    }
+    const auto charge = RoundCharge(job, AttemptId{}, sites);
+    if (!charge.ok()) {
+      return map.Mistake("noise_multiplier",
+                         fmt::format("with {} sites: {}", sites, Message(charge.status())));
+    }
+  }
+}
+
+}  // namespace
+
+StatusOr<JobSpec> ParseJob(std::string_view text, std::string_view file_name) {
+  ASSIGN_OR_RETURN(YamlFile file, YamlFile::Parse(text, file_name));
+  YamlMap root = file.root();
+  JobSpec job;
+  job.name = ReadName(root, "name");
+  job.seed = static_cast<uint64_t>(root.IntegerOr("seed", 0, 0, INT64_MAX));
+  job.charter = ReadDigest(root, "charter");
+  ReadBaseModel(root.Map("base_model"), &job.base_model);
+  ReadAdapter(root.Map("adapter"), &job.adapter);
+  ReadTraining(root.Map("training"), &job.training);
+  job.rounds = Whole(root, "rounds", 1, 100000);
+  YamlMap cohort = root.Map("cohort");
+  ReadCohort(cohort, &job.cohort);
+  YamlMap deadlines = root.MapOr("deadlines");
+  ReadDeadlines(deadlines, &job.deadlines);
+  ReadPrivacy(root.Map("privacy"), &job.privacy);
+  YamlMap metrics = root.MapOr("metrics");
+  job.metrics.loss_bound = metrics.NumberOr("loss_bound", 8, 1e-3, 1e3);
+  job.metrics.noise_multiplier = metrics.NumberOr("noise_multiplier", job.privacy.noise_multiplier, 0, 60);
+  YamlMap server = root.MapOr("server");
+  job.server.learning_rate = server.NumberOr("learning_rate", 1.0, 1e-6, 10);
+  if (file.clean()) CheckCohort(cohort, job.cohort);
+  if (file.clean()) CheckPrivacy(root, job);
+  RETURN_IF_ERROR(file.Finish());
+  return job;
+}
+
+JobId JobIdOf(std::string_view file, const SpiffeId& submitter) {
+  CanonicalWriter out;
+  out.Text(file);
+  out.Text(submitter.ToString());
+  return crypto::TaggedHash("concordat/v1/job-id", out.bytes());
+}
+
+double LearningRateOf(const JobSpec& job, RoundIndex round) {
+  if (job.training.schedule == Schedule::kConstant) return job.training.learning_rate;
+  const double done = static_cast<double>(std::min(round, job.rounds)) / job.rounds;
+  return job.training.learning_rate * 0.5 * (1 + std::cos(std::numbers::pi * done));
+}
+
+StatusOr<uint64_t> MaskedElements(const JobSpec& job) {
+  ASSIGN_OR_RETURN(const AdapterLayout layout, AdapterLayout::Make(job.base_model.shape, job.adapter));
+  return layout.delta_elements() + kMetricCount;
+}
+
+}  // namespace concordat::policy

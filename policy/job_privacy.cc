@@ -1,0 +1,118 @@
+#include "policy/job_privacy.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "privacy/secagg/worker_bounds.h"
+
+namespace concordat::policy {
+namespace {
+
+/// Integer units of a metric's bound: fine enough for a loss to four digits, small enough that its noise and
+/// the sum of 100 sites stay far from 2^31.
+constexpr double kMetricUnits = 16384;
+
+struct Cohort {
+  uint32_t sites = 0;
+  uint32_t honest = 0;
+};
+
+/// Standard deviation of one site's noise for sensitivity `sensitivity`.
+double SiteNoise(const JobSpec& job, double multiplier, double sensitivity, uint32_t honest) {
+  const double total = multiplier * sensitivity;
+  return job.privacy.noise == NoisePlacement::kLocal ? total : total / std::sqrt(static_cast<double>(honest));
+}
+
+MetricSpec Metric(const JobSpec& job, MetricName name, double bound, uint32_t honest) {
+  MetricSpec metric;
+  metric.name = name;
+  metric.bound = bound;
+  metric.scale = kMetricUnits / bound;
+  metric.noise_stddev = SiteNoise(job, job.metrics.noise_multiplier, kMetricUnits, honest);
+  return metric;
+}
+
+StatusOr<EncodingPlan> Encoding(const JobSpec& job, const Cohort& cohort) {
+  ASSIGN_OR_RETURN(const AdapterLayout layout, AdapterLayout::Make(job.base_model.shape, job.adapter));
+  EncodingConfig config;
+  config.elements = layout.delta_elements();
+  config.clip = job.privacy.clip;
+  config.rounding =
+      job.privacy.rounding == RoundingMode::kNearest ? Rounding::kNearest : Rounding::kStochastic;
+  config.sites = cohort.sites;
+  config.metrics = {Metric(job, MetricName::kTrainLossSum, job.metrics.loss_bound, cohort.honest),
+                    Metric(job, MetricName::kTrainTokens, 1, cohort.honest)};
+  if (job.privacy.noise_multiplier > 0) {
+    // Noise is a multiple of the sensitivity, which follows from the rest of the config.
+    ASSIGN_OR_RETURN(const EncodingPlan quiet, EncodingPlan::Make(config));
+    config.noise_stddev = SiteNoise(job, job.privacy.noise_multiplier, quiet.sensitivity(), cohort.honest);
+  }
+  return EncodingPlan::Make(config);
+}
+
+StatusOr<LedgerCharge> Charge(const JobSpec& job, const AttemptId& attempt, const Cohort& cohort) {
+  ASSIGN_OR_RETURN(const EncodingPlan plan, Encoding(job, cohort));
+  LedgerCharge charge;
+  charge.attempt = attempt;
+  const uint32_t shares = job.privacy.noise == NoisePlacement::kLocal ? 1 : cohort.honest;
+  ASSIGN_OR_RETURN(charge.curve, SiteRoundCurve(plan, charge.neighbour, shares));
+  return charge;
+}
+
+Cohort Planned(const JobSpec& job, uint32_t sites) { return {sites, HonestSurvivorsFor(job, sites)}; }
+Cohort Offered(const secagg::Offer& offer) {
+  return {static_cast<uint32_t>(offer.roster.size()), HonestSurvivorsFor(offer)};
+}
+
+}  // namespace
+
+uint32_t MinSurvivorsFor(const JobSpec& job, uint32_t sites) {
+  return std::max(job.cohort.min_survivors, secagg::ThresholdFor(sites));
+}
+
+uint32_t HonestSurvivorsFor(const JobSpec& job, uint32_t sites) {
+  const uint32_t survivors = MinSurvivorsFor(job, sites);
+  return survivors > job.cohort.assumed_colluding ? survivors - job.cohort.assumed_colluding : 1;
+}
+
+uint32_t HonestSurvivorsFor(const secagg::Offer& offer) {
+  return static_cast<uint32_t>(std::max<int64_t>(1, secagg::CountCohort(offer).honest_sites));
+}
+
+StatusOr<EncodingPlan> EncodingFor(const JobSpec& job, uint32_t sites) {
+  return Encoding(job, Planned(job, sites));
+}
+StatusOr<EncodingPlan> EncodingFor(const JobSpec& job, const secagg::Offer& offer) {
+  return Encoding(job, Offered(offer));
+}
+
+StatusOr<LedgerCharge> RoundCharge(const JobSpec& job, const AttemptId& attempt, uint32_t sites) {
+  return Charge(job, attempt, Planned(job, sites));
+}
+StatusOr<LedgerCharge> RoundCharge(const JobSpec& job, const secagg::Offer& offer) {
+  return Charge(job, offer.id, Offered(offer));
+}
+
+StatusOr<double> PlanEpsilon(const JobSpec& job, uint32_t rounds, uint32_t sites) {
+  ASSIGN_OR_RETURN(const LedgerCharge charge, RoundCharge(job, AttemptId{}, sites));
+  RdpCurve all;
+  for (RdpTerm term : charge.curve.terms()) {
+    term.count *= rounds;
+    if (rounds > 0) RETURN_IF_ERROR(all.Add(term));
+  }
+  return EpsilonFor(all, job.privacy.delta);
+}
+
+StatusOr<PrivacyStatement> PlanStatement(const JobSpec& job, uint32_t rounds, uint32_t sites) {
+  ASSIGN_OR_RETURN(const EncodingPlan plan, EncodingFor(job, sites));
+  const bool distributed = job.privacy.noise == NoisePlacement::kDistributed;
+  return SiteStatement(plan, Neighbour::kZeroOut, job.privacy.delta, rounds,
+                       distributed ? HonestSurvivorsFor(job, sites) : 0);
+}
+
+StatusOr<uint64_t> MaskedBytes(const JobSpec& job) {
+  ASSIGN_OR_RETURN(const uint64_t elements, MaskedElements(job));
+  return elements * sizeof(uint32_t);
+}
+
+}  // namespace concordat::policy
