@@ -13,7 +13,7 @@ namespace concordat {
 /// shares of variance σ_s².
 ///
 /// N = 1: RDP(α) = αΔ₂²/(2σ²), exact (Canonne, Kamath, Steinke 2020, arXiv 2004.00010, Proposition 5).
-/// N > 1 (Kairouz, Liu, Steinke 2021, arXiv 2102.06387, Proposition 13): σ² = Nσ_s²,
+/// N > 1 (Kairouz, Liu, Steinke 2021, arXiv 2102.06387, section 4): σ² = Nσ_s²,
 /// τ = 10·Σ_{k=1}^{N−1} exp(−2π²σ_s²·k/(k+1)), and RDP(α) = min{ αΔ₂²/(2σ²) + τd ;
 /// (α/2)(Δ₂²/σ² + 2Δ₁τ/σ + τ²d) ; (α/2)(Δ₂/σ + √d·τ)² }. A continuous Gaussian is N = 1 as well.
 /// Every value is an upper bound on the privacy loss, never below it.

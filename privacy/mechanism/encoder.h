@@ -49,9 +49,10 @@ class Encoder {
  private:
   Encoder() = default;
   Status PickRounding();
-  CtrStream RoundingBits(uint32_t draw) const;
-  void RoundBlock(const CtrStream& bits, uint64_t first, std::span<int64_t> out) const;
-  void AddNoise(uint64_t block, uint64_t first, std::span<int64_t> values) const;
+  crypto::CtrStream RoundingBits() const;
+  void RoundSpan(crypto::CtrStream& bits, uint64_t first, std::span<int32_t> out) const;
+  void EncodeBlock(uint64_t block, crypto::CtrStream& bits, std::span<uint32_t> out) const;
+  void EncodeMetrics(uint64_t first_metric, std::span<uint32_t> out) const;
 
   EncodingPlan plan_;
   std::span<const float> delta_;
@@ -61,7 +62,6 @@ class Encoder {
   uint32_t draw_ = 0;
   bool clipped_ = false;
   std::shared_ptr<const DiscreteGaussianSampler> noise_;
-  std::vector<std::shared_ptr<const DiscreteGaussianSampler>> metric_noise_;
 };
 
 /// What the sum over the surviving sites says.

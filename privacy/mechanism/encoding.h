@@ -91,6 +91,7 @@ class EncodingPlan {
   double log2_overflow() const { return log2_overflow_; }
 
  private:
+  friend struct EncodingPlanTestPeer;
   EncodingConfig config_;
   double scale_ = 0;
   uint64_t sensitivity_squared_ = 0;

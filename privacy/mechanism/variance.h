@@ -9,7 +9,7 @@ namespace concordat {
 
 /// Variance parameter σ² of a discrete Gaussian, as an exact ratio: samplers work on integers only.
 struct NoiseVariance {
-  uint64_t numerator = 0;    // at most 2^44
+  uint64_t numerator = 0;    // at most 2^41
   uint64_t denominator = 1;  // a power of two, at most 2^40
 
   /// The smallest representable ratio that is at least `stddev`², within 1e-6 relative: what is drawn is

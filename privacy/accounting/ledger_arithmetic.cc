@@ -1,0 +1,120 @@
+#include "privacy/accounting/ledger_arithmetic.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+namespace concordat {
+namespace {
+
+// More terms than this cannot come from a job that was accepted: 64 metrics and a delta, for one attempt.
+constexpr size_t kMaxTerms = 256;
+
+bool SamePrice(const PrivacyBudget& budget, const LedgerCharge& charge) {
+  return budget.unit == charge.unit && budget.neighbour == charge.neighbour;
+}
+
+std::string EpsilonText(double epsilon) {
+  return std::isinf(epsilon) ? "infinity" : fmt::format("{:.6g}", epsilon);
+}
+
+}  // namespace
+
+std::string_view ChargeKindText(ChargeKind kind) {
+  switch (kind) {
+    case ChargeKind::kDelta:
+      return "delta";
+    case ChargeKind::kEvaluation:
+      return "evaluation";
+  }
+  return "unknown";
+}
+
+void WriteCharge(CanonicalWriter& out, const LedgerCharge& charge) {
+  out.U8(static_cast<uint8_t>(charge.kind));
+  out.U8(static_cast<uint8_t>(charge.unit));
+  out.U8(static_cast<uint8_t>(charge.neighbour));
+  out.Put(charge.attempt.job);
+  out.U32(charge.attempt.round);
+  out.U32(charge.attempt.attempt);
+  out.Count(charge.curve.terms().size());
+  for (const RdpTerm& t : charge.curve.terms()) {
+    out.F64(t.delta2_squared);
+    out.F64(t.delta1);
+    out.F64(t.share_variance);
+    out.U32(t.shares);
+    out.U64(t.dimension);
+    out.U64(t.count);
+  }
+}
+
+StatusOr<LedgerCharge> ReadCharge(CanonicalReader& in) {
+  LedgerCharge charge;
+  const uint8_t kind = in.U8(), unit = in.U8(), neighbour = in.U8();
+  charge.attempt.job = in.Hash();
+  charge.attempt.round = in.U32();
+  charge.attempt.attempt = in.U32();
+  const size_t terms = in.Count(kMaxTerms);
+  for (size_t i = 0; i < terms && in.status().ok(); ++i) {
+    RdpTerm t;
+    t.delta2_squared = in.F64();
+    t.delta1 = in.F64();
+    t.share_variance = in.F64();
+    t.shares = in.U32();
+    t.dimension = in.U64();
+    t.count = in.U64();
+    if (!in.status().ok()) break;
+    const size_t before = charge.curve.terms().size();
+    RETURN_IF_ERROR(charge.curve.Add(t));
+    // Terms that Add merges or drops are not what WriteCharge writes: one charge, one byte string.
+    if (charge.curve.terms().size() != before + 1) in.Fail("a charge names one price twice");
+  }
+  RETURN_IF_ERROR(in.status());
+  if (kind < 1 || kind > 2 || unit < 1 || unit > 3 || neighbour < 1 || neighbour > 3)
+    return InvalidArgument("ledger charge: unknown code among kind {}, unit {}, neighbour {}", kind, unit,
+                           neighbour);
+  charge.kind = static_cast<ChargeKind>(kind);
+  charge.unit = static_cast<PrivacyUnit>(unit);
+  charge.neighbour = static_cast<Neighbour>(neighbour);
+  return charge;
+}
+
+double EpsilonAfter(const PrivacyBudget& budget, std::span<const LedgerCharge> charges,
+                    std::span<const LedgerCharge> added) {
+  RdpCurve all;
+  for (const auto& list : {charges, added})
+    for (const LedgerCharge& charge : list) {
+      if (!SamePrice(budget, charge)) return std::numeric_limits<double>::infinity();
+      all.Add(charge.curve);
+    }
+  return EpsilonFor(all, budget.delta);
+}
+
+double EpsilonSpent(const PrivacyBudget& budget, std::span<const LedgerCharge> charges) {
+  return EpsilonAfter(budget, charges, {});
+}
+
+Status CanCharge(const PrivacyBudget& budget, std::span<const LedgerCharge> charges,
+                 const LedgerCharge& added) {
+  if (!SamePrice(budget, added))
+    return InvalidArgument("ledger: the budget is for unit {} and neighbours {}, the charge for {} and {}",
+                           PrivacyUnitText(budget.unit), NeighbourText(budget.neighbour),
+                           PrivacyUnitText(added.unit), NeighbourText(added.neighbour));
+  if (added.curve.empty()) return InvalidArgument("ledger: a charge without a price");
+  const bool charged = std::any_of(charges.begin(), charges.end(), [&](const LedgerCharge& c) {
+    return c.attempt == added.attempt && c.kind == added.kind;
+  });
+  if (charged)
+    return AlreadyExists("ledger: {} was charged for {} before", added.attempt.Brief(),
+                         ChargeKindText(added.kind));
+  const double after = EpsilonAfter(budget, charges, {&added, 1});
+  // Written so that a budget that is not a number refuses.
+  if (after <= budget.epsilon) return OkStatus();
+  const double spent = EpsilonSpent(budget, charges);
+  return ResourceExhausted(
+      "ledger: epsilon {} of {} is spent at delta {:g}; {} is left and this {} would make it {}",
+      EpsilonText(spent), EpsilonText(budget.epsilon), budget.delta,
+      EpsilonText(std::max(0.0, budget.epsilon - spent)), ChargeKindText(added.kind), EpsilonText(after));
+}
+
+}  // namespace concordat

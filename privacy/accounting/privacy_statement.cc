@@ -1,0 +1,192 @@
+#include "privacy/accounting/privacy_statement.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <nlohmann/json.hpp>
+#include <span>
+#include <utility>
+
+namespace concordat {
+namespace {
+
+template <typename E>
+using Names = std::span<const std::pair<E, std::string_view>>;
+
+template <typename E>
+std::string_view TextOf(Names<E> names, E value) {
+  for (const auto& [v, text] : names)
+    if (v == value) return text;
+  return "unknown";
+}
+
+template <typename E>
+StatusOr<E> Parse(Names<E> names, std::string_view what, std::string_view text) {
+  std::string expected;
+  for (const auto& [v, name] : names) {
+    if (name == text) return v;
+    expected += (expected.empty() ? "'" : ", '") + std::string(name) + "'";
+  }
+  return InvalidArgument("{}: expected one of {}, got '{}'", what, expected, text);
+}
+
+constexpr std::array<std::pair<PrivacyUnit, std::string_view>, 3> kUnits = {{
+    {PrivacyUnit::kSite, "site"},
+    {PrivacyUnit::kPerson, "person"},
+    {PrivacyUnit::kRecord, "record"},
+}};
+constexpr std::array<std::pair<Neighbour, std::string_view>, 3> kNeighbours = {{
+    {Neighbour::kZeroOut, "zero_out"},
+    {Neighbour::kAddRemove, "add_remove"},
+    {Neighbour::kReplaceOne, "replace_one"},
+}};
+constexpr std::array<std::pair<NoisePlace, std::string_view>, 2> kPlaces = {{
+    {NoisePlace::kLocal, "local"},
+    {NoisePlace::kDistributed, "distributed"},
+}};
+
+constexpr std::string_view kAllSites = "all sites, every round (q = 1, no amplification)";
+
+nlohmann::ordered_json EpsilonJson(double epsilon) {
+  if (std::isinf(epsilon)) return "infinity";
+  return epsilon;
+}
+
+std::string EpsilonText(double epsilon) {
+  return std::isinf(epsilon) ? "infinite (no guarantee)" : fmt::format("{:.4g}", epsilon);
+}
+
+// ε after `rounds` equal rounds.
+double EpsilonOfRounds(const RdpCurve& round, double delta, uint32_t rounds) {
+  RdpCurve all;
+  for (RdpTerm term : round.terms()) {
+    term.count *= rounds;
+    (void)all.Add(term);
+  }
+  return EpsilonFor(all, delta);
+}
+
+}  // namespace
+
+std::string_view PrivacyUnitText(PrivacyUnit unit) { return TextOf<PrivacyUnit>(kUnits, unit); }
+std::string_view NeighbourText(Neighbour neighbour) { return TextOf<Neighbour>(kNeighbours, neighbour); }
+std::string_view NoisePlaceText(NoisePlace place) { return TextOf<NoisePlace>(kPlaces, place); }
+StatusOr<PrivacyUnit> ParsePrivacyUnit(std::string_view text) {
+  return Parse<PrivacyUnit>(kUnits, "privacy unit", text);
+}
+StatusOr<Neighbour> ParseNeighbour(std::string_view text) {
+  return Parse<Neighbour>(kNeighbours, "neighbour relation", text);
+}
+StatusOr<NoisePlace> ParseNoisePlace(std::string_view text) {
+  return Parse<NoisePlace>(kPlaces, "place of noise", text);
+}
+
+nlohmann::ordered_json ToJson(const PrivacyStatement& s) {
+  nlohmann::ordered_json out;
+  out["unit"] = PrivacyUnitText(s.unit);
+  out["neighbour"] = NeighbourText(s.neighbour);
+  out["epsilon_local"] = EpsilonJson(s.epsilon_local);
+  out["epsilon_distributed"] =
+      s.epsilon_distributed ? EpsilonJson(*s.epsilon_distributed) : nlohmann::ordered_json();
+  out["honest_survivors"] = s.honest_survivors;
+  out["delta"] = s.delta;
+  out["sampler"] = s.sampler;
+  out["rounds"] = s.rounds;
+  out["cohort"] = s.cohort;
+  out["ledger"] = s.ledger.is_zero() ? nlohmann::ordered_json() : nlohmann::ordered_json(s.ledger.hex());
+  return out;
+}
+
+std::string Describe(const PrivacyStatement& s) {
+  std::string out =
+      fmt::format("unit {}, neighbours {}\nepsilon {} against everyone else (local)\n",
+                  PrivacyUnitText(s.unit), NeighbourText(s.neighbour), EpsilonText(s.epsilon_local));
+  if (s.epsilon_distributed)
+    out += fmt::format("epsilon {} with {} honest survivors (distributed)\n",
+                       EpsilonText(*s.epsilon_distributed), s.honest_survivors);
+  else
+    out += "epsilon with honest survivors: no claim\n";
+  out +=
+      fmt::format("delta {:g}, {} rounds, cohort {}, sampler: {}\n", s.delta, s.rounds, s.cohort, s.sampler);
+  out += s.ledger.is_zero() ? "ledger: not charged (a plan)\n" : fmt::format("ledger {}\n", s.ledger.hex());
+  return out;
+}
+
+StatusOr<RdpCurve> SiteRoundCurve(const EncodingPlan& plan, Neighbour neighbour, uint32_t shares) {
+  if (neighbour == Neighbour::kAddRemove)
+    return FailedPrecondition(
+        "site unit: who takes part is known, so neighbours are zero_out or replace_one");
+  const double factor = neighbour == Neighbour::kReplaceOne ? 2 : 1;
+  RdpCurve curve;
+  // Priced at what was asked: what is drawn has this variance or a little more.
+  const double sigma = plan.config().noise_stddev;
+  RETURN_IF_ERROR(
+      curve.Add(RdpTerm{.delta2_squared = factor * factor * static_cast<double>(plan.sensitivity_squared()),
+                        .delta1 = factor * plan.sensitivity_l1(),
+                        .share_variance = sigma * sigma,
+                        .shares = shares,
+                        .dimension = plan.config().elements}));
+  for (size_t i = 0; i < plan.config().metrics.size(); ++i) {
+    const double reach = factor * static_cast<double>(plan.metric_sensitivity(i));
+    const double metric_sigma = plan.config().metrics[i].noise_stddev;
+    RETURN_IF_ERROR(curve.Add(RdpTerm{.delta2_squared = reach * reach,
+                                      .delta1 = reach,
+                                      .share_variance = metric_sigma * metric_sigma,
+                                      .shares = shares}));
+  }
+  return curve;
+}
+
+StatusOr<PrivacyStatement> SiteStatement(const EncodingPlan& plan, Neighbour neighbour, double delta,
+                                         uint32_t rounds, uint32_t honest_survivors) {
+  if (!(delta >= 0) || !(delta < 1))
+    return InvalidArgument("privacy statement: expected a delta from 0 to below 1, got {}", delta);
+  PrivacyStatement out;
+  out.unit = PrivacyUnit::kSite;
+  out.neighbour = neighbour;
+  out.delta = delta;
+  out.sampler = kAllSites;
+  out.rounds = rounds;
+  out.cohort = plan.config().sites;
+  out.honest_survivors = honest_survivors;
+  ASSIGN_OR_RETURN(const RdpCurve local, SiteRoundCurve(plan, neighbour, 1));
+  out.epsilon_local = EpsilonOfRounds(local, delta, rounds);
+  if (honest_survivors > 0) {
+    ASSIGN_OR_RETURN(const RdpCurve sum, SiteRoundCurve(plan, neighbour, honest_survivors));
+    out.epsilon_distributed = EpsilonOfRounds(sum, delta, rounds);
+  }
+  return out;
+}
+
+StatusOr<double> SiteSigmaFor(double epsilon, double delta, double delta2, double delta1, uint64_t dimension,
+                              uint32_t rounds, uint32_t shares) {
+  if (shares == 0) return InvalidArgument("noise for epsilon: expected at least one share of noise");
+  ASSIGN_OR_RETURN(const double total, SigmaFor(epsilon, delta, delta2, rounds));
+  const double share = total / std::sqrt(static_cast<double>(shares));
+  if (shares == 1 || share == 0) return share;
+  const auto fits = [&](double sigma) {
+    RdpCurve curve;
+    const Status added = curve.Add(RdpTerm{.delta2_squared = delta2 * delta2,
+                                           .delta1 = delta1,
+                                           .share_variance = sigma * sigma,
+                                           .shares = shares,
+                                           .dimension = dimension,
+                                           .count = rounds});
+    return added.ok() && EpsilonFor(curve, delta) <= epsilon;
+  };
+  // A sum of shares costs at least what one Gaussian of the same variance does, and nothing can be priced
+  // below 1/2: the answer is above both.
+  double low = std::max(share, 0.5), high = low;
+  while (!fits(high)) {
+    low = high;
+    high *= 1.5;
+    if (high > 1e12) return InvalidArgument("noise for epsilon: no noise reaches epsilon {}", epsilon);
+  }
+  while (high / low > 1 + 1e-9) {
+    const double middle = std::sqrt(low * high);
+    (fits(middle) ? high : low) = middle;
+  }
+  return high;
+}
+
+}  // namespace concordat

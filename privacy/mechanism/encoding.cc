@@ -1,0 +1,150 @@
+#include "privacy/mechanism/encoding.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <limits>
+#include <numbers>
+#include <utility>
+
+namespace concordat {
+namespace {
+
+constexpr uint64_t kMaxElements = uint64_t{1} << 31;
+constexpr uint32_t kMaxSitesInSum = 100;
+constexpr size_t kMaxMetrics = 64;
+constexpr double kLargestUnits = 0x1p30;  // one site's coordinate, before noise
+constexpr double kLog2OverflowLimit = -60;
+constexpr double kBeta = 1e-9;
+
+constexpr std::array<std::pair<MetricName, std::string_view>, 6> kMetricTexts = {{
+    {MetricName::kTrainLossSum, "train_loss_sum"},
+    {MetricName::kTrainTokens, "train_tokens"},
+    {MetricName::kHeldOutLossSum, "held_out_loss_sum"},
+    {MetricName::kHeldOutTokens, "held_out_tokens"},
+    {MetricName::kHeldOutBytes, "held_out_bytes"},
+    {MetricName::kExamples, "examples"},
+}};
+
+bool PositiveFinite(double v) { return v > 0 && std::isfinite(v); }
+
+Status CheckConfig(const EncodingConfig& c) {
+  if (c.elements == 0 || c.elements > kMaxElements)
+    return InvalidArgument("encoding: expected 1 to {} elements, got {}", kMaxElements, c.elements);
+  if (!PositiveFinite(c.clip))
+    return InvalidArgument("encoding: expected a clip norm of more than 0, got {}", c.clip);
+  if (c.scale != 0 && !PositiveFinite(c.scale))
+    return InvalidArgument("encoding: expected a scale of more than 0, or 0 for the default, got {}",
+                           c.scale);
+  if (c.modulus_bits != 32)
+    return InvalidArgument("encoding: expected a modulus of 32 bits, got {}", c.modulus_bits);
+  if (c.rounding != Rounding::kStochastic && c.rounding != Rounding::kNearest)
+    return InvalidArgument("encoding: unknown rounding {}", static_cast<int>(c.rounding));
+  if (c.max_weight == 0 || c.max_weight > 1U << 16)
+    return InvalidArgument("encoding: expected a largest weight of 1 to {}, got {}", 1U << 16, c.max_weight);
+  if (c.sites == 0 || c.sites > kMaxSitesInSum)
+    return InvalidArgument("encoding: expected 1 to {} sites, got {}", kMaxSitesInSum, c.sites);
+  if (c.rounding == Rounding::kNearest && c.noise_stddev != 0)
+    return InvalidArgument(
+        "encoding: nearest rounding is for runs without noise; use stochastic rounding with noise {}",
+        c.noise_stddev);
+  return OkStatus();
+}
+
+Status CheckMetric(const EncodingConfig& c, size_t index) {
+  const MetricSpec& m = c.metrics[index];
+  const std::string_view name = MetricNameText(m.name);
+  if (name.empty()) return InvalidArgument("metric {}: unknown code {}", index, static_cast<int>(m.name));
+  for (size_t i = 0; i < index; ++i)
+    if (c.metrics[i].name == m.name) return InvalidArgument("metric {}: named twice", name);
+  if (!PositiveFinite(m.bound) || !PositiveFinite(m.scale))
+    return InvalidArgument("metric {}: expected a bound and a scale of more than 0, got {} and {}", name,
+                           m.bound, m.scale);
+  const double units = std::round(m.bound * m.scale);
+  if (!(units >= 1) || units > kLargestUnits)
+    return InvalidArgument("metric {}: expected bound times scale from 1 to {}, got {}; change the scale",
+                           name, kLargestUnits, m.bound * m.scale);
+  return OkStatus();
+}
+
+// log2 of the bound on the probability that any of `coordinates` overflows; +infinity when it may without
+// noise.
+double Log2Overflow(double coordinates, double sites, double largest_units, double share_variance) {
+  const double room = 0x1p31 - 1 - sites * largest_units;
+  if (room <= 0) return std::numeric_limits<double>::infinity();
+  if (share_variance == 0) return -std::numeric_limits<double>::infinity();
+  return 1 + std::log2(coordinates) - room * room / (2 * sites * share_variance) * std::numbers::log2e;
+}
+
+double Log2Add(double a, double b) {
+  const double high = std::max(a, b), low = std::min(a, b);
+  if (std::isinf(high) || std::isinf(low)) return high;
+  return high + std::log2(1 + std::exp2(low - high));
+}
+
+Status RefuseOverflow(std::string_view what, double log2) {
+  if (log2 <= kLog2OverflowLimit) return OkStatus();
+  return InvalidArgument(
+      "encoding: the sum of the {} may leave 32 bits (probability bound 2^{:.1f}, allowed 2^{}); lower its "
+      "scale, its noise, its bound or the number of sites",
+      what, std::min(log2, 0.0), kLog2OverflowLimit);
+}
+
+}  // namespace
+
+std::string_view MetricNameText(MetricName name) {
+  for (const auto& [value, text] : kMetricTexts)
+    if (value == name) return text;
+  return {};
+}
+
+StatusOr<MetricName> ParseMetricName(std::string_view text) {
+  for (const auto& [value, name] : kMetricTexts)
+    if (name == text) return value;
+  return InvalidArgument("unknown metric '{}'", text);
+}
+
+StatusOr<EncodingPlan> EncodingPlan::Make(const EncodingConfig& config) {
+  RETURN_IF_ERROR(CheckConfig(config));
+  EncodingPlan plan;
+  plan.config_ = config;
+  const auto d = static_cast<double>(config.elements);
+  plan.scale_ = config.scale != 0 ? config.scale : 5 * std::sqrt(d) / config.clip;
+  const double sc = plan.scale_ * config.clip;
+  if (!(sc <= kLargestUnits) || !std::isfinite(plan.scale_))
+    return InvalidArgument("encoding: scale times clip is {}, expected at most {}; lower the scale", sc,
+                           kLargestUnits);
+  double bound = (sc + std::sqrt(d)) * (sc + std::sqrt(d));
+  if (config.rounding == Rounding::kStochastic)
+    bound = std::min(bound, sc * sc + d / 4 + std::sqrt(2 * std::log(1 / kBeta)) * (sc + std::sqrt(d) / 2));
+  plan.sensitivity_squared_ = static_cast<uint64_t>(std::floor(bound));
+
+  ASSIGN_OR_RETURN(plan.noise_, NoiseVariance::FromStddev(config.noise_stddev));
+  plan.log2_overflow_ = Log2Overflow(d, config.sites, std::ceil(sc) + 1, plan.noise_.value());
+  RETURN_IF_ERROR(RefuseOverflow("delta", plan.log2_overflow_));
+  if (config.metrics.size() > kMaxMetrics)
+    return InvalidArgument("encoding: expected at most {} metrics, got {}", kMaxMetrics,
+                           config.metrics.size());
+  for (size_t i = 0; i < config.metrics.size(); ++i) {
+    RETURN_IF_ERROR(CheckMetric(config, i));
+    const MetricSpec& m = config.metrics[i];
+    const double units = std::round(m.bound * m.scale);
+    ASSIGN_OR_RETURN(const NoiseVariance noise, NoiseVariance::FromStddev(m.noise_stddev));
+    const double log2 = Log2Overflow(1, config.sites, units, noise.value());
+    RETURN_IF_ERROR(RefuseOverflow(MetricNameText(m.name), log2));
+    plan.log2_overflow_ = Log2Add(plan.log2_overflow_, log2);
+    plan.metric_sensitivity_.push_back(static_cast<uint64_t>(units));
+    plan.metric_noise_.push_back(noise);
+  }
+  RETURN_IF_ERROR(RefuseOverflow("delta and metrics", plan.log2_overflow_));
+  return plan;
+}
+
+double EncodingPlan::sensitivity() const { return std::sqrt(static_cast<double>(sensitivity_squared_)); }
+
+double EncodingPlan::sensitivity_l1() const {
+  return std::min(std::sqrt(static_cast<double>(config_.elements)) * sensitivity(),
+                  static_cast<double>(sensitivity_squared_));
+}
+
+}  // namespace concordat
