@@ -23,22 +23,6 @@ Status CheckRange(std::string_view field, uint64_t value, uint64_t max) {
   return InvalidArgument("{}: expected 1 to {}, got {}", field, max, value);
 }
 
-Status CheckShape(const ModelShape& shape) {
-  RETURN_IF_ERROR(CheckRange("layers", shape.layers, kMaxLayers));
-  RETURN_IF_ERROR(CheckRange("hidden", shape.hidden, kMaxWidth));
-  RETURN_IF_ERROR(CheckRange("intermediate", shape.intermediate, kMaxWidth));
-  RETURN_IF_ERROR(CheckRange("heads", shape.heads, kMaxHeads));
-  RETURN_IF_ERROR(CheckRange("kv_heads", shape.kv_heads, shape.heads));
-  RETURN_IF_ERROR(CheckRange("head_dim", shape.head_dim, kMaxHeadDim));
-  if (shape.heads % shape.kv_heads != 0) {
-    return InvalidArgument("kv_heads: expected a divisor of heads = {}, got {}", shape.heads, shape.kv_heads);
-  }
-  if (shape.head_dim % 2 != 0) {
-    return InvalidArgument("head_dim: expected an even number, got {}", shape.head_dim);
-  }
-  return CheckRange("heads x head_dim", uint64_t{shape.heads} * shape.head_dim, kMaxWidth);
-}
-
 Status CheckSpec(const LoraSpec& spec) {
   RETURN_IF_ERROR(CheckRange("rank", spec.rank, kMaxRank));
   if (!std::isfinite(spec.alpha) || spec.alpha <= 0) {
@@ -62,6 +46,22 @@ Status CheckSpec(const LoraSpec& spec) {
 }
 
 }  // namespace
+
+Status CheckModelShape(const ModelShape& shape) {
+  RETURN_IF_ERROR(CheckRange("layers", shape.layers, kMaxLayers));
+  RETURN_IF_ERROR(CheckRange("hidden", shape.hidden, kMaxWidth));
+  RETURN_IF_ERROR(CheckRange("intermediate", shape.intermediate, kMaxWidth));
+  RETURN_IF_ERROR(CheckRange("heads", shape.heads, kMaxHeads));
+  RETURN_IF_ERROR(CheckRange("kv_heads", shape.kv_heads, shape.heads));
+  RETURN_IF_ERROR(CheckRange("head_dim", shape.head_dim, kMaxHeadDim));
+  if (shape.heads % shape.kv_heads != 0) {
+    return InvalidArgument("kv_heads: expected a divisor of heads = {}, got {}", shape.heads, shape.kv_heads);
+  }
+  if (shape.head_dim % 2 != 0) {
+    return InvalidArgument("head_dim: expected an even number, got {}", shape.head_dim);
+  }
+  return CheckRange("heads x head_dim", uint64_t{shape.heads} * shape.head_dim, kMaxWidth);
+}
 
 std::string_view LoraTargetName(LoraTarget target) { return kNames.at(static_cast<size_t>(target)); }
 
@@ -111,7 +111,7 @@ uint64_t AdapterLayout::OutWidth(const ModelShape& shape, LoraTarget target) {
 }
 
 StatusOr<AdapterLayout> AdapterLayout::Make(const ModelShape& shape, const LoraSpec& spec) {
-  RETURN_IF_ERROR(CheckShape(shape));
+  RETURN_IF_ERROR(CheckModelShape(shape));
   RETURN_IF_ERROR(CheckSpec(spec));
   AdapterLayout layout;
   layout.shape_ = shape;

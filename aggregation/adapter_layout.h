@@ -34,6 +34,10 @@ struct ModelShape {
   bool operator==(const ModelShape&) const = default;
 };
 
+/// InvalidArgument, naming the field, on a zero or absurd dimension, an odd head_dim, or kv_heads that do not
+/// divide heads.
+Status CheckModelShape(const ModelShape& shape);
+
 /// Which factors a job trains and sends. Federated LoRA methods by what leaves a site:
 ///   kFedIt  A and B (Zhang et al. 2024, FedIT): exact only in the limit of small steps
 ///   kFfa    B; A stays at its public initial value (Sun et al. 2024, FFA-LoRA): exact under sums

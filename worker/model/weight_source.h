@@ -33,8 +33,8 @@ class WeightSource {
 StatusOr<std::unique_ptr<WeightSource>> OpenWeights(const std::filesystem::path& path);
 
 /// What a charter, policy or job means by "the model's SHA-256": of a GGUF file, the file's; of a folder,
-/// SHA-256 over "name\0size\0sha256\n" of config.json, tokenizer.json and every *.safetensors, sorted by
-/// name.
+/// SHA-256 over "name\0size\0sha256\n" (size in decimal, sha256 in lower-case hexadecimal) of config.json,
+/// tokenizer.json and every *.safetensors, sorted by name. NotFound.
 StatusOr<Digest> HashModel(const std::filesystem::path& path);
 
 }  // namespace concordat::model
