@@ -1,0 +1,218 @@
+#include "worker/sandbox/channel.h"
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <array>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <random>
+
+namespace concordat::sandbox {
+namespace {
+
+Digest DigestOf(uint8_t fill) {
+  Digest d;
+  d.bytes.fill(fill);
+  return d;
+}
+
+Configure SampleConfigure() {
+  Configure m;
+  m.base_model = "/srv/model.gguf";
+  m.base_model_sha256 = DigestOf(3);
+  m.dataset = "/srv/text";
+  m.dataset_kind = 1;
+  m.split_key = DigestOf(9);
+  m.held_out_permille = 100;
+  m.device = "cuda:1";
+  m.threads = 2;
+  m.dtype = 2;
+  m.scratch = "/srv/scratch";
+  return m;
+}
+
+Prepare SamplePrepare() {
+  return {{30, 576, 1536, 9, 3, 64}, {16, 32, {LoraTarget::kQ, LoraTarget::kDown}, LoraMethod::kFfa}, 512};
+}
+
+std::vector<FromTrainer> TrainerMessages() {
+  return {Ready{Ready::Lockdown::kFull, {30, 576, 1536, 9, 3, 64}, 10, 2, 4000},
+          Prepared{},
+          TrainerProgress{500, 301.5, 2.25},
+          Trained{2.5, 1000, 2000, 3.5, 8},
+          Evaluated{1.25, 0.01, 20, 30000, 4},
+          Failed{9, "no documents"}};
+}
+
+std::vector<ToTrainer> WorkerMessages() {
+  return {SampleConfigure(), SamplePrepare(), Train{7, 2, 8, 1, 1e-4, 0.01, 0.95, 1}, Evaluate{true, 100},
+          Stop{}};
+}
+
+std::pair<Channel, Channel> MakePair() {
+  int fds[2] = {-1, -1};
+  EXPECT_EQ(::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds), 0);
+  return {Channel(FileDescriptor(fds[0])), Channel(FileDescriptor(fds[1]))};
+}
+
+TEST(ChannelTest, EveryMessageReadsBackAsItself) {
+  for (const ToTrainer& m : WorkerMessages()) {
+    const auto read = DecodeToTrainer(Encode(m));
+    ASSERT_TRUE(read.ok()) << read.status();
+    EXPECT_EQ(Encode(*read), Encode(m));
+    EXPECT_EQ(read->index(), m.index());
+  }
+  for (const FromTrainer& m : TrainerMessages()) {
+    const auto read = DecodeFromTrainer(Encode(m));
+    ASSERT_TRUE(read.ok()) << read.status();
+    EXPECT_EQ(Encode(*read), Encode(m));
+    EXPECT_EQ(read->index(), m.index());
+  }
+}
+
+TEST(ChannelTest, FieldsKeepTheirValues) {
+  const auto read = DecodeToTrainer(Encode(ToTrainer(SamplePrepare())));
+  ASSERT_TRUE(read.ok());
+  const auto& m = std::get<Prepare>(*read);
+  EXPECT_EQ(m.shape, SamplePrepare().shape);
+  EXPECT_EQ(m.adapter, SamplePrepare().adapter);
+  EXPECT_EQ(m.sequence_tokens, 512u);
+}
+
+TEST(ChannelTest, RefusesEveryMessageThatIsCutShortOrTooLong) {
+  for (const FromTrainer& m : TrainerMessages()) {
+    const Bytes whole = Encode(m);
+    for (size_t n = 0; n < whole.size(); ++n)
+      EXPECT_EQ(DecodeFromTrainer(ByteView(whole).first(n)).status().code(), StatusCode::kInvalidArgument);
+    Bytes longer = whole;
+    longer.push_back(0);
+    EXPECT_FALSE(DecodeFromTrainer(longer).ok());
+  }
+}
+
+TEST(ChannelTest, RefusesAMessageOfTheOtherDirection) {
+  for (const ToTrainer& m : WorkerMessages()) EXPECT_FALSE(DecodeFromTrainer(Encode(m)).ok());
+  for (const FromTrainer& m : TrainerMessages()) EXPECT_FALSE(DecodeToTrainer(Encode(m)).ok());
+}
+
+TEST(ChannelTest, RefusesNumbersThatAreNotFiniteOrOutOfRange) {
+  EXPECT_FALSE(DecodeFromTrainer(Encode(FromTrainer(Trained{std::nan(""), 1, 1, 1, 1}))).ok());
+  EXPECT_FALSE(
+      DecodeFromTrainer(Encode(FromTrainer(TrainerProgress{1, std::numeric_limits<double>::infinity(), 0})))
+          .ok());
+  EXPECT_FALSE(DecodeFromTrainer(Encode(FromTrainer(TrainerProgress{1001, 1, 1}))).ok());
+  EXPECT_FALSE(DecodeFromTrainer(Encode(FromTrainer(Failed{17, "x"}))).ok());
+}
+
+TEST(ChannelTest, AFailureTextIsCutAndCannotCarryControlCharacters) {
+  const auto read = DecodeFromTrainer(Encode(FromTrainer(Failed{3, std::string(5000, 'x') + "\x1b[2J"})));
+  ASSERT_TRUE(read.ok());
+  EXPECT_EQ(std::get<Failed>(*read).what.size(), 1000u);
+  const auto escape = DecodeFromTrainer(Encode(FromTrainer(Failed{3, "a\x1b[2J\n"})));
+  ASSERT_TRUE(escape.ok());
+  EXPECT_EQ(std::get<Failed>(*escape).what, "a [2J ");
+}
+
+TEST(ChannelTest, SurvivesHostileBytes) {
+  std::mt19937_64 random(20261122);
+  size_t accepted = 0;
+  for (int i = 0; i < 20000; ++i) {
+    Bytes bytes(random() % 120);
+    for (uint8_t& b : bytes) b = static_cast<uint8_t>(random());
+    if (!bytes.empty()) bytes[0] = static_cast<uint8_t>(128 + random() % 8);
+    const auto read = DecodeFromTrainer(bytes);
+    if (read.ok()) {
+      ++accepted;
+      EXPECT_EQ(Encode(*read), bytes);
+    }
+  }
+  EXPECT_LT(accepted, 20000u);
+}
+
+TEST(ChannelTest, CarriesAMessageAndItsSealedMemory) {
+  auto [a, b] = MakePair();
+  const std::vector<float> values = {1.5f, -2.0f, 3.25f};
+  const auto memory = SealFloats(values);
+  ASSERT_TRUE(memory.ok());
+  ASSERT_TRUE(a.Send(Encode(FromTrainer(Prepared{})), memory->get()).ok());
+  auto received = b.Receive(1000);
+  ASSERT_TRUE(received.ok()) << received.status();
+  EXPECT_EQ(received->first, Encode(FromTrainer(Prepared{})));
+  ASSERT_TRUE(received->second.valid());
+  const auto map = OpenSealed(received->second.get(), 3);
+  ASSERT_TRUE(map.ok()) << map.status();
+  EXPECT_EQ(std::memcmp((*map)->view().data(), values.data(), 12), 0);
+}
+
+TEST(ChannelTest, SaysThatTheOtherEndIsGoneOrSilent) {
+  auto [a, b] = MakePair();
+  EXPECT_EQ(a.Receive(0).status().code(), StatusCode::kUnavailable);
+  { const Channel gone = std::move(b); }
+  EXPECT_EQ(a.Receive().status().code(), StatusCode::kUnavailable);
+  EXPECT_EQ(a.Send(Encode(FromTrainer(Prepared{}))).code(), StatusCode::kUnavailable);
+}
+
+TEST(ChannelTest, RefusesSeveralDescriptorsAndKeepsNoneOpen) {
+  auto [a, b] = MakePair();
+  const auto memory = SealFloats(std::vector<float>{1});
+  ASSERT_TRUE(memory.ok());
+  const int two[2] = {memory->get(), memory->get()};
+  uint8_t byte = 130;
+  iovec io{&byte, 1};
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof two)] = {};
+  msghdr header{};
+  header.msg_iov = &io;
+  header.msg_iovlen = 1;
+  header.msg_control = control;
+  header.msg_controllen = sizeof control;
+  cmsghdr* c = CMSG_FIRSTHDR(&header);
+  c->cmsg_level = SOL_SOCKET;
+  c->cmsg_type = SCM_RIGHTS;
+  c->cmsg_len = CMSG_LEN(sizeof two);
+  std::memcpy(CMSG_DATA(c), two, sizeof two);
+  ASSERT_GE(::sendmsg(a.fd(), &header, 0), 0);
+  const FileDescriptor before(::open("/dev/null", O_RDONLY | O_CLOEXEC));
+  EXPECT_EQ(b.Receive(1000).status().code(), StatusCode::kInvalidArgument);
+  const FileDescriptor after(::open("/dev/null", O_RDONLY | O_CLOEXEC));
+  EXPECT_EQ(after.get(), before.get() + 1) << "a descriptor stayed open";
+}
+
+TEST(ChannelTest, RefusesAMessageThatIsTooLong) {
+  auto [a, b] = MakePair();
+  EXPECT_EQ(a.Send(Bytes(20000)).code(), StatusCode::kInvalidArgument);
+  const Bytes large(20000);
+  ASSERT_GE(::send(a.fd(), large.data(), large.size(), 0), 0);
+  EXPECT_EQ(b.Receive(1000).status().code(), StatusCode::kInvalidArgument);
+}
+
+TEST(ChannelTest, SealedMemoryCannotBeChangedByTheSender) {
+  const auto memory = SealFloats(std::vector<float>{1, 2});
+  ASSERT_TRUE(memory.ok());
+  EXPECT_LT(::write(memory->get(), "abcd", 4), 0);
+  EXPECT_LT(::ftruncate(memory->get(), 4), 0);
+  EXPECT_EQ(::mmap(nullptr, 8, PROT_READ | PROT_WRITE, MAP_SHARED, memory->get(), 0), MAP_FAILED);
+}
+
+TEST(ChannelTest, RefusesMemoryThatIsNotSealedOrOfAnotherSize) {
+  const FileDescriptor open(::memfd_create("x", MFD_CLOEXEC | MFD_ALLOW_SEALING));
+  ASSERT_EQ(::ftruncate(open.get(), 8), 0);
+  EXPECT_EQ(OpenSealed(open.get(), 2).status().code(), StatusCode::kInvalidArgument);
+  // Sealed against size changes only: the sender could still write after the check.
+  ASSERT_EQ(::fcntl(open.get(), F_ADD_SEALS, F_SEAL_GROW | F_SEAL_SHRINK), 0);
+  EXPECT_FALSE(OpenSealed(open.get(), 2).ok());
+  const FileDescriptor null(::open("/dev/null", O_RDONLY | O_CLOEXEC));
+  EXPECT_FALSE(OpenSealed(null.get(), 0).ok());
+  const auto memory = SealFloats(std::vector<float>{1, 2});
+  ASSERT_TRUE(memory.ok());
+  EXPECT_TRUE(OpenSealed(memory->get(), 2).ok());
+  EXPECT_FALSE(OpenSealed(memory->get(), 3).ok());
+  EXPECT_FALSE(OpenSealed(memory->get(), uint64_t{1} << 62).ok());
+}
+
+}  // namespace
+}  // namespace concordat::sandbox

@@ -1,0 +1,177 @@
+#ifndef CONCORDAT_WORKER_CORE_EFFECTS_H_
+#define CONCORDAT_WORKER_CORE_EFFECTS_H_
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "common/clock.h"
+#include "policy/receipts.h"
+#include "privacy/accounting/ledger_arithmetic.h"
+#include "privacy/mechanism/encoding.h"
+#include "privacy/secagg/mask.h"
+#include "worker/core/messages.h"
+#include "worker/sandbox/channel.h"
+
+// What the core hands to its shell, and what the shell reports back.
+namespace concordat::worker {
+
+/// Weights or a delta, shared and never changed. A delta is secret: it is wiped when the last owner goes.
+using Floats = std::shared_ptr<const std::vector<float>>;
+
+enum class Decision : uint8_t { kNone = 0, kApprove = 1, kDeny = 2, kPause = 3, kWithdraw = 4, kResume = 5 };
+std::string_view DecisionName(Decision decision);
+
+// ---- Records of the worker's journal: facts that must outlive the process.
+
+/// (J, r, a) was entered: written before its advert leaves. A worker that finds it after a restart was lost
+/// in that attempt and never enters it again.
+struct AttemptEntered {
+  AttemptId id;
+};
+/// The first byte of y_i may leave from here on.
+struct InputBegun {
+  AttemptId id;
+};
+/// This worker has made this adapter itself and it was the announced one.
+struct AdapterVerified {
+  JobId job;
+  RoundIndex round = 0;
+  Digest adapter;
+};
+/// What the operator said last about a job.
+struct DecisionTaken {
+  JobId job;
+  Decision decision{};
+};
+/// A result did not recompute: nothing of this job runs here any more.
+struct JobHalted {
+  JobId job;
+};
+using Record = std::variant<AttemptEntered, InputBegun, AdapterVerified, DecisionTaken, JobHalted>;
+
+/// A message that was refused, or the accepted one it contradicts, kept as evidence: canonical body and the
+/// coordinator's signature over it.
+struct Evidence {
+  AttemptId id;
+  std::string name;  // file name part, made of our own words
+  Bytes body;
+  crypto::Signature signature{};
+};
+
+// ---- Commands to the shell.
+
+struct StartTrainer {};
+/// Ends the process at once; nothing it still says counts.
+struct StopTrainer {};
+struct TellTrainer {
+  sandbox::ToTrainer message;
+  Floats weights;  // goes beside it in a sealed memfd; may be null
+};
+
+/// Encode, noise, mask, store and send y_i, block by block; each chunk is stored before it is sent, and a
+/// retry sends the stored bytes. Masks and seed are wiped once y_i is stored.
+struct StartUpload {
+  AttemptId id;
+  EncodingPlan plan;
+  Floats delta;
+  std::vector<double> metrics;
+  Secret32 seed;
+  std::vector<secagg::MaskKey> masks;
+};
+/// Stops an upload, deletes what is stored. Answered with UploadEnded if anything had left.
+struct CancelUpload {
+  AttemptId id;
+};
+/// Gets a content-addressed file from the region's own store or from the coordinator; checks its hash; tries
+/// again while the connection is down. Answered with Fetched.
+struct Fetch {
+  Digest sha256;
+  uint64_t max_bytes = 0;
+};
+/// Keeps a verified adapter in the region's own store. Losing it only costs a download.
+struct KeepAdapter {
+  Digest sha256;
+  std::shared_ptr<const Bytes> blob;
+};
+using Command =
+    std::variant<StartTrainer, StopTrainer, TellTrainer, StartUpload, CancelUpload, Fetch, KeepAdapter>;
+
+struct LogLine {
+  enum class Level : uint8_t { kInfo, kWarning, kError };
+  Level level = Level::kInfo;
+  std::string text;  // names, counts and codes
+};
+
+/// What one event leads to, carried out in this order:
+///   1. persist   `records` and `evidence`, appended and fsynced. If that fails nothing else of this struct
+///                is carried out and WorkerCore::OnStorageFailed is called.
+///   2. charge    `charge`, in the ledger, fsynced; the outcome goes back through OnCharged at once.
+///   3. receipts  signed, appended, fsynced.
+///   4. send      `send`, in order, over the session; what cannot be sent is dropped.
+///   5. command   `commands`, in order.
+///   6. deadline  `wake`: call OnTimer then. Replaces the one before; empty: none.
+///   7. publish   `log` to the region's log.
+struct Effects {
+  std::vector<Record> records;
+  std::vector<Evidence> evidence;
+  std::optional<LedgerCharge> charge;
+  std::vector<policy::Receipt> receipts;
+  std::vector<ToCoordinator> send;
+  std::vector<Command> commands;
+  std::optional<Instant> wake;
+  std::vector<LogLine> log;
+};
+
+// ---- Events from the shell.
+
+/// What the ledger did with a charge.
+struct ChargeOutcome {
+  AttemptId id;
+  ChargeKind kind = ChargeKind::kDelta;
+  Status status;
+  double epsilon_before = 0;
+  double epsilon_after = 0;
+  Digest ledger_head;
+};
+
+struct TrainerSaid {
+  sandbox::FromTrainer message;
+  Floats weights;  // with Trained
+};
+/// The process ended or broke the channel's rules.
+struct TrainerGone {
+  std::string why;  // made from names and numbers
+};
+using TrainerEvent = std::variant<TrainerSaid, TrainerGone>;
+
+struct UploadProgress {
+  AttemptId id;
+  uint64_t sent_bytes = 0;
+  uint64_t total_bytes = 0;
+};
+/// Every chunk is stored at the coordinator.
+struct Uploaded {
+  AttemptId id;
+  uint64_t elements = 0;
+  Digest sha256;
+};
+/// The upload ended early. `left_bytes` of y_i had left, whose SHA-256 is `sha256`.
+struct UploadEnded {
+  AttemptId id;
+  Status status;  // ResourceExhausted: disk full
+  uint64_t left_bytes = 0;
+  Digest sha256;
+};
+using UploadEvent = std::variant<UploadProgress, Uploaded, UploadEnded>;
+
+struct Fetched {
+  Digest sha256;
+  StatusOr<Bytes> content;
+};
+
+}  // namespace concordat::worker
+
+#endif  // CONCORDAT_WORKER_CORE_EFFECTS_H_
