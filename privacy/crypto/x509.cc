@@ -159,4 +159,18 @@ StatusOr<std::vector<std::string>> SplitPemChain(std::string_view pem) {
   return chain;
 }
 
+std::string JoinPeerChain(std::string_view leaf_pem, std::string_view further_pem) {
+  const auto trim = [](std::string_view text) {
+    const size_t begin = text.find_first_not_of(kSpace);
+    return begin == std::string_view::npos ? std::string_view()
+                                           : text.substr(begin, text.find_last_not_of(kSpace) + 1 - begin);
+  };
+  leaf_pem = trim(leaf_pem);
+  further_pem = trim(further_pem);
+  // No leaf, nobody there: what else was sent must not be taken for the leaf.
+  if (leaf_pem.empty()) return "";
+  if (further_pem.starts_with(leaf_pem)) return std::string(further_pem) + "\n";
+  return std::string(leaf_pem) + "\n" + std::string(further_pem);
+}
+
 }  // namespace concordat::crypto

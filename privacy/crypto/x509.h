@@ -89,6 +89,11 @@ inline constexpr size_t kMaxChainCertificates = 4;
 /// long, anything between them but white space, or one that does not parse.
 StatusOr<std::vector<std::string>> SplitPemChain(std::string_view pem);
 
+/// One chain, leaf first, out of what gRPC gives: `leaf_pem`, then the certificates of `further_pem` that
+/// come after it. A server's AuthContext lists the client's chain without the leaf, a client's lists the
+/// server's with it; both fit here.
+std::string JoinPeerChain(std::string_view leaf_pem, std::string_view further_pem);
+
 /// Who is at the other end, once its chain is verified.
 struct PeerIdentity {
   SpiffeId id;

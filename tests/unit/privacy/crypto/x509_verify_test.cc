@@ -219,6 +219,19 @@ TEST(SplitPemChainTest, GivesEachCertificateByItself) {
   EXPECT_EQ(*chain, (std::vector<std::string>{de.root, fr.root}));
 }
 
+TEST(JoinPeerChainTest, HasTheLeafOnceAndFirst) {
+  const Authority de("de", 1);
+  const std::string leaf = de.Issue(de.Profile(SigningKey::FromSeed(FilledSecret(3))));
+  const std::vector<std::string> both{leaf, de.root};
+  EXPECT_EQ(Good(SplitPemChain(JoinPeerChain(leaf, de.root))), both);
+  EXPECT_EQ(Good(SplitPemChain(JoinPeerChain(leaf, leaf + de.root))), both);
+  EXPECT_EQ(Good(SplitPemChain(JoinPeerChain(leaf, leaf))), std::vector<std::string>{leaf});
+  EXPECT_EQ(Good(SplitPemChain(JoinPeerChain(leaf, ""))), std::vector<std::string>{leaf});
+  // Without a leaf nobody is there, whatever else was sent.
+  EXPECT_EQ(JoinPeerChain("", leaf), "");
+  EXPECT_EQ(JoinPeerChain(" \n", leaf), "");
+}
+
 TEST(CertificateTest, ReadsExactlyOne) {
   const Authority de("de", 1);
   EXPECT_EQ(Good(Certificate::FromPem(de.root)).ToPem(), de.root);
