@@ -4,7 +4,10 @@
 
 namespace concordat {
 
-void Wipe(std::span<uint8_t> bytes) { explicit_bzero(bytes.data(), bytes.size()); }
+void Wipe(std::span<uint8_t> bytes) {
+  // An empty span may have a null pointer, which explicit_bzero must not be given.
+  if (!bytes.empty()) explicit_bzero(bytes.data(), bytes.size());
+}
 
 bool ConstantTimeEqual(ByteView a, ByteView b) {
   if (a.size() != b.size()) return false;
