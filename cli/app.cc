@@ -1,0 +1,57 @@
+#include <CLI/CLI.hpp>
+#include <cstdlib>
+#include <ostream>
+
+#include "cli/context.h"
+#include "common/version.h"
+
+namespace concordat::cli {
+
+int Main(int argc, const char* const* argv, std::ostream& out, std::ostream& err, bool terminal) {
+  Output output(out, err, terminal);
+  Context context{output, {}, {}};
+  if (const char* config = std::getenv("CONCORDAT_CONFIG")) context.config = config;
+
+  CLI::App app{
+      "Concordat: fine-tune one LoRA adapter together across jurisdictions.\n"
+      "Exit codes: 0 done, 1 failed, 2 usage or config, 3 refused by a policy, 4 budget spent, 5 "
+      "unreachable.",
+      "concordat"};
+  app.set_version_flag("--version", fmt::format("concordat {} (protocol {})", kVersion, kProtocolVersion));
+  app.require_subcommand(1);
+  app.fallthrough();
+  bool json = false;
+  app.add_flag("--json", json, "one JSON object, or one per line, with stable keys");
+  app.add_option("-c,--config", context.config,
+                 "operator file: who you are and where the coordinator is (default: $CONCORDAT_CONFIG)");
+  AddRegionVerbs(app, context);
+  AddCharterVerbs(app, context);
+  AddJobVerbs(app, context);
+  AddDecisionVerbs(app, context);
+  AddAdapterVerbs(app, context);
+  AddEvaluationVerbs(app, context);
+  AddLedgerVerbs(app, context);
+  AddDoctorVerb(app, context);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::CallForHelp& e) {
+    app.exit(e, out, err);
+    return 0;
+  } catch (const CLI::CallForAllHelp& e) {
+    app.exit(e, out, err);
+    return 0;
+  } catch (const CLI::CallForVersion& e) {
+    app.exit(e, out, err);
+    return 0;
+  } catch (const CLI::ParseError& e) {
+    output.set_json(json);
+    output.Error(MakeStatus(StatusCode::kInvalidArgument, std::string(e.what()) + " (concordat --help)"));
+    return static_cast<int>(ExitCode::kUsage);
+  }
+  output.set_json(json);
+  const Status status = context.run ? context.run() : InvalidArgument("no such verb (concordat --help)");
+  if (!status.ok()) output.Error(status);
+  return static_cast<int>(ExitCodeOf(status));
+}
+
+}  // namespace concordat::cli

@@ -1,0 +1,113 @@
+#include <CLI/CLI.hpp>
+#include <cmath>
+#include <memory>
+
+#include "cli/context.h"
+#include "common/files.h"
+#include "policy/dataset_card.h"
+#include "policy/ledger.h"
+#include "policy/node_config.h"
+#include "policy/receipts.h"
+
+namespace concordat::cli {
+namespace {
+
+using nlohmann::ordered_json;
+
+ordered_json EpsilonJson(double epsilon) {
+  return std::isinf(epsilon) ? ordered_json("infinity") : ordered_json(epsilon);
+}
+
+ordered_json EntryJson(const policy::LedgerEntry& entry) {
+  // The line itself is the record: whoever recomputes the spend finds every mechanism's parameters in it.
+  ordered_json json = ordered_json::parse(policy::FormatLedgerLine(entry));
+  return json;
+}
+
+Status RunLedgerShow(Context& context, const std::string& worker_file) {
+  ASSIGN_OR_RETURN(const policy::WorkerConfig config, policy::LoadWorkerConfig(worker_file));
+  ASSIGN_OR_RETURN(const policy::DatasetCard card, policy::LoadDatasetCard(config.dataset_card.string()));
+  auto entries = policy::ReadLedger(config.ledger, card.name);
+  if (entries.status().code() == StatusCode::kNotFound) entries = std::vector<policy::LedgerEntry>{};
+  RETURN_IF_ERROR(entries.status());
+  const double spent = entries->empty() ? 0 : entries->back().epsilon_after;
+  Output& out = context.output;
+  ordered_json rows = ordered_json::array();
+  std::vector<std::vector<std::string>> table;
+  for (const auto& entry : *entries) {
+    rows.push_back(EntryJson(entry));
+    table.push_back({std::to_string(entry.sequence), FormatInstant(entry.time),
+                     std::string(ChargeKindText(entry.charge.kind)), entry.charge.attempt.job.brief(),
+                     std::to_string(entry.charge.attempt.round), std::to_string(entry.charge.attempt.attempt),
+                     HumanEpsilon(entry.epsilon_before), HumanEpsilon(entry.epsilon_after)});
+  }
+  out.Json({{"dataset", card.name},
+            {"unit", PrivacyUnitText(card.privacy.unit)},
+            {"budget_epsilon", EpsilonJson(card.privacy.epsilon)},
+            {"delta", card.privacy.delta},
+            {"period", policy::BudgetPeriodName(card.privacy.period)},
+            {"spent_epsilon", EpsilonJson(spent)},
+            {"head", (entries->empty() ? policy::LedgerGenesis(card.name) : entries->back().hash).hex()},
+            {"entries", rows}});
+  out.Say(fmt::format("dataset {}: {} charges, epsilon {} of {} at delta {:g}, unit {}, renews {}", card.name,
+                      entries->size(), HumanEpsilon(spent), HumanEpsilon(card.privacy.epsilon),
+                      card.privacy.delta, PrivacyUnitText(card.privacy.unit),
+                      policy::BudgetPeriodName(card.privacy.period)));
+  if (!table.empty()) {
+    out.Table({"#", "time", "kind", "job", "round", "attempt", "before", "after"}, table,
+              {true, false, false, false, true, true, true, true});
+  }
+  return OkStatus();
+}
+
+Status RunReceipts(Context& context, const std::string& worker_file) {
+  ASSIGN_OR_RETURN(const policy::WorkerConfig config, policy::LoadWorkerConfig(worker_file));
+  auto receipts = policy::ReadReceipts(config.receipts);
+  if (receipts.status().code() == StatusCode::kNotFound) receipts = std::vector<policy::SignedReceipt>{};
+  RETURN_IF_ERROR(receipts.status());
+  ASSIGN_OR_RETURN(const std::string certificate, ReadTextFile(config.certificate, 64 << 10));
+  RETURN_IF_ERROR(policy::VerifyReceipts(*receipts, certificate));
+  Output& out = context.output;
+  std::vector<std::vector<std::string>> table;
+  uint64_t bytes = 0;
+  for (const auto& receipt : *receipts) {
+    const policy::Receipt& r = receipt.body;
+    bytes += r.bytes;
+    out.Json(ordered_json::parse(policy::FormatReceiptLine(receipt)));
+    table.push_back({FormatInstant(r.time), std::string(policy::ArtefactKindName(r.kind)),
+                     r.from + " -> " + r.to, std::string(policy::LegalBasisName(r.basis)),
+                     HumanBytes(r.bytes), r.sha256.brief(), r.attempt.job.brief(),
+                     std::to_string(r.attempt.round), HumanEpsilon(r.epsilon_charged),
+                     std::string(policy::SandboxStateName(r.sandbox))});
+  }
+  out.Say(fmt::format("{} artefacts left, {} in all; every signature verifies", receipts->size(),
+                      HumanBytes(bytes)));
+  if (!table.empty()) {
+    out.Table({"time", "kind", "border", "basis", "bytes", "sha256", "job", "round", "epsilon", "sandbox"},
+              table, {false, false, false, false, true, false, false, true, true, false});
+  }
+  return OkStatus();
+}
+
+}  // namespace
+
+void AddLedgerVerbs(CLI::App& app, Context& context) {
+  CLI::App* ledger = app.add_subcommand("ledger", "a dataset's privacy ledger, in its region");
+  ledger->require_subcommand(1);
+  auto worker = std::make_shared<std::string>();
+  CLI::App* show = ledger->add_subcommand("show", "every charge, and what is left");
+  show->footer("Example: concordat ledger show --worker hospital-de/worker.yaml");
+  show->add_option("--worker", *worker, "the worker's file")->required();
+  show->callback(
+      [&context, worker] { context.run = [&context, worker] { return RunLedgerShow(context, *worker); }; });
+
+  auto worker2 = std::make_shared<std::string>();
+  CLI::App* receipts =
+      app.add_subcommand("receipts", "what left the region: signed, one line for each artefact");
+  receipts->footer("Example: concordat receipts --worker hospital-de/worker.yaml");
+  receipts->add_option("--worker", *worker2, "the worker's file")->required();
+  receipts->callback(
+      [&context, worker2] { context.run = [&context, worker2] { return RunReceipts(context, *worker2); }; });
+}
+
+}  // namespace concordat::cli
