@@ -1,0 +1,622 @@
+#include "coordinator/core/job_machine.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "policy/job_privacy.h"
+#include "policy/worker_bounds.h"
+
+namespace concordat::coordinator {
+namespace {
+
+using secagg::CoordinatorPhase;
+
+/// A pause before the next attempt, so that a fault that repeats at once does not spend every attempt at
+/// once.
+constexpr Millis kBackoff{1000};
+constexpr uint32_t kMaxBackoffDoublings = 3;
+
+bool IsFinal(Verdict v) {
+  return v == Verdict::kEligible || v == Verdict::kRefused || v == Verdict::kWithdrawn;
+}
+
+std::string List(const std::vector<SpiffeId>& workers) {
+  std::string out;
+  for (const SpiffeId& w : workers) out += (out.empty() ? "" : ", ") + w.Brief();
+  return out.empty() ? "none" : out;
+}
+
+}  // namespace
+
+JobMachine::JobMachine(const CoreContext& context, JobRecord record, policy::JobSpec spec, Instant now)
+    : context_(&context),
+      record_(std::move(record)),
+      signed_job_(std::make_shared<const policy::SignedJob>(record_.signed_job)),
+      spec_(std::make_shared<const policy::JobSpec>(std::move(spec))),
+      adapter_(record_.initial_adapter),
+      due_(now),
+      not_before_(now) {
+  SetUp();
+}
+
+JobMachine::JobMachine(const CoreContext& context, StoredJob stored, policy::JobSpec spec, Instant now)
+    : JobMachine(context, std::move(stored.job), std::move(spec), now) {
+  rounds_ = std::move(stored.rounds);
+  if (!rounds_.empty()) adapter_ = rounds_.back().adapter;
+  phase_ = stored.phase.phase;
+  if (phase_ == JobPhase::kRunning) phase_ = JobPhase::kWaiting;
+  failure_ = stored.phase.failure;
+  if (HasEnded(phase_)) text_ = stored.phase.failure_text;
+  // An attempt that was offered may be known to any worker: its number is spent, whatever became of it.
+  if (stored.last_attempt && stored.last_attempt->round == rounds_done()) {
+    next_attempt_ = stored.last_attempt->attempt + 1;
+    failure_ = AbortReason::kRestarted;
+  }
+}
+
+void JobMachine::SetUp() {
+  for (const std::string& jurisdiction : context_->jurisdictions) {
+    const auto& named = spec_->cohort.jurisdictions;
+    if (named.empty() || std::find(named.begin(), named.end(), jurisdiction) != named.end()) {
+      invited_.push_back(jurisdiction);
+    }
+  }
+  if (!HasEnded(phase_)) text_ = "waiting for the invited regions";
+}
+
+bool JobMachine::Invites(const SpiffeId& worker) const {
+  return std::find(invited_.begin(), invited_.end(), worker.jurisdiction()) != invited_.end();
+}
+
+uint32_t JobMachine::Minimum() const {
+  return std::max({spec_->cohort.minimum, context_->minimum_cohort, 3u});
+}
+
+// ---- Workers come, go and answer.
+
+void JobMachine::OnConnected(const WorkerInfo& worker, Instant now, CoreEffects* fx) {
+  if (!Invites(worker.id)) return;
+  Region& region = regions_[worker.id];
+  region.info = worker;
+  region.connected = true;
+  region.answer = {};
+  fx->changed.insert(record_.id);
+  if (HasEnded(phase_)) return;
+  given_up_.erase(worker.id.jurisdiction());
+  fx->send.push_back({worker.id, JobNotice{signed_job_, false, rounds_done()}});
+  ResendStep(worker.id, now, fx);
+}
+
+void JobMachine::ResendStep(const SpiffeId& worker, Instant now, CoreEffects* fx) {
+  if (attempt_ == nullptr) return;
+  const auto site = SiteOf(attempt_->id, worker);
+  // A renewed key is another site to the attempt; it takes part from the next one on.
+  if (!site.ok() ||
+      attempt_->round->offer().roster[*site - 1].key_hash != regions_.at(worker).info.key_hash) {
+    return;
+  }
+  auto effects = attempt_->round->OnRejoined(*site, now);
+  if (!effects.ok()) return;  // no longer a member
+  regions_.at(worker).dropped = DropReason::kNone;
+  Absorb(std::move(*effects), now, fx);
+}
+
+void JobMachine::OnLost(const SpiffeId& worker, Instant now, CoreEffects* fx) {
+  const auto it = regions_.find(worker);
+  if (it == regions_.end() || !it->second.connected) return;
+  it->second.connected = false;
+  it->second.answer = {};
+  it->second.phase = 0;
+  it->second.permille = 0;
+  fx->changed.insert(record_.id);
+  if (attempt_ == nullptr) return;
+  const auto site = SiteOf(attempt_->id, worker);
+  if (!site.ok()) return;
+  if (auto effects = attempt_->round->OnLost(*site, now); effects.ok()) Absorb(std::move(*effects), now, fx);
+}
+
+Status JobMachine::OnAnswer(const SpiffeId& worker, const JobAnswer& answer, Instant now, CoreEffects* fx) {
+  if (!Invites(worker))
+    return PermissionDenied("job {} does not invite {}", record_.id.brief(), worker.Brief());
+  const auto it = regions_.find(worker);
+  if (it == regions_.end() || !it->second.connected) {
+    return FailedPrecondition("{} answered without being connected", worker.Brief());
+  }
+  it->second.answer = answer;
+  fx->changed.insert(record_.id);
+  if (answer.verdict != Verdict::kWithdrawn || attempt_ == nullptr) return OkStatus();
+  const auto site = SiteOf(attempt_->id, worker);
+  if (!site.ok()) return OkStatus();
+  it->second.dropped = DropReason::kWithdrawn;
+  if (auto effects = attempt_->round->OnLost(*site, now); effects.ok()) Absorb(std::move(*effects), now, fx);
+  return OkStatus();
+}
+
+Status JobMachine::OnProgress(const SpiffeId& worker, const WorkerProgress& progress, CoreEffects* fx) {
+  const auto it = regions_.find(worker);
+  if (it == regions_.end()) return NotFound("{} is not part of job {}", worker.Brief(), record_.id.brief());
+  it->second.phase = progress.phase;
+  it->second.permille = progress.permille;
+  fx->changed.insert(record_.id);
+  return OkStatus();
+}
+
+Status JobMachine::OnDropout(const SpiffeId& worker, const Dropout& dropout, Instant now, CoreEffects* fx) {
+  const DropReason reason = ReasonOfDropout(dropout.code);
+  if (reason == DropReason::kNone) return InvalidArgument("dropout: unknown code {}", dropout.code);
+  ASSIGN_OR_RETURN(const SiteIndex site, SiteOf(dropout.id, worker));
+  regions_.at(worker).dropped = reason;
+  fx->changed.insert(record_.id);
+  fx->notes.push_back(fmt::format("job {} {}: {} drops out: {} (refusal {})", record_.id.brief(),
+                                  dropout.id.Brief(), worker.Brief(), DropReasonText(reason),
+                                  dropout.refusal));
+  auto effects = attempt_->round->OnLost(site, now);
+  if (effects.ok()) Absorb(std::move(*effects), now, fx);
+  return OkStatus();
+}
+
+Status JobMachine::OnResultAck(const SpiffeId& worker, const ResultAck& ack, CoreEffects* fx) {
+  if (!regions_.contains(worker) || ack.id.round >= rounds_.size() || rounds_[ack.id.round].id != ack.id) {
+    return NotFound("no result of {} for {}", ack.id.Brief(), worker.Brief());
+  }
+  if (ack.new_adapter != rounds_[ack.id.round].adapter) {
+    regions_.at(worker).dropped = DropReason::kResultMismatch;
+    fx->changed.insert(record_.id);
+    fx->notes.push_back(fmt::format("job {} {}: {} computed another adapter", record_.id.brief(),
+                                    ack.id.Brief(), worker.Brief()));
+  }
+  return OkStatus();
+}
+
+// ---- Forming a cohort.
+
+std::vector<SpiffeId> JobMachine::Eligible() const {
+  std::vector<SpiffeId> out;
+  for (const auto& [id, region] : regions_) {
+    if (region.connected && region.answer.verdict == Verdict::kEligible && !excluded_.contains(id)) {
+      out.push_back(id);
+    }
+  }
+  return out;
+}
+
+bool JobMachine::Settled(const std::string& jurisdiction) const {
+  bool known = false;
+  for (const auto& [id, region] : regions_) {
+    if (id.jurisdiction() != jurisdiction || !region.connected) continue;
+    if (!IsFinal(region.answer.verdict)) return given_up_.contains(jurisdiction);
+    known = true;
+  }
+  return known || given_up_.contains(jurisdiction);
+}
+
+bool JobMachine::AllSettled() const {
+  return std::all_of(invited_.begin(), invited_.end(), [this](const auto& j) { return Settled(j); });
+}
+
+StatusOr<secagg::Offer> JobMachine::MakeOffer(const std::vector<SpiffeId>& roster) const {
+  secagg::Offer offer;
+  offer.id = {record_.id, rounds_done(), next_attempt_};
+  offer.adapter = adapter_;
+  for (const SpiffeId& id : roster) offer.roster.push_back({id, regions_.at(id).info.key_hash});
+  RETURN_IF_ERROR(policy::FillOffer(*spec_, &offer));
+  offer.charter = context_->charter;
+  RETURN_IF_ERROR(secagg::CheckOfferIsSound(offer));
+  RETURN_IF_ERROR(policy::EncodingFor(*spec_, static_cast<uint32_t>(roster.size())).status());
+  return offer;
+}
+
+StatusOr<std::vector<SpiffeId>> JobMachine::SoundRoster(const std::vector<SpiffeId>& eligible) const {
+  std::vector<SpiffeId> all = eligible;
+  if (all.size() > kMaxSites) all.resize(kMaxSites);
+  const Status status = MakeOffer(all).status();
+  if (status.ok()) return all;
+  // Several sites of one jurisdiction count as one coalition, which can be too large for the protocol: one
+  // site of each jurisdiction is the next best cohort.
+  std::vector<SpiffeId> one_each;
+  for (const SpiffeId& id : eligible) {
+    if (one_each.empty() || one_each.back().jurisdiction() != id.jurisdiction()) one_each.push_back(id);
+  }
+  if (one_each.size() >= Minimum() && one_each.size() < all.size() && MakeOffer(one_each).ok())
+    return one_each;
+  return status;
+}
+
+std::vector<SpiffeId> JobMachine::DueRoster(Instant now, CoreEffects* fx) {
+  if (HasEnded(phase_) || attempt_ != nullptr || now < not_before_) return {};
+  if (next_attempt_ >= spec_->cohort.attempts_per_round) {
+    End(JobPhase::kFailed, AbortReason::kAttemptsSpent,
+        fmt::format("round {}: all {} attempts were aborted, the last because {}", rounds_done(),
+                    next_attempt_, AbortReasonText(failure_)),
+        fx);
+    return {};
+  }
+  const std::vector<SpiffeId> eligible = Eligible();
+  const bool waited = now >= due_ + Millis(spec_->cohort.wait_ms);
+  if (eligible.size() < Minimum()) {
+    if (waited && !excluded_.empty() && eligible.size() + excluded_.size() >= Minimum()) {
+      End(JobPhase::kFailed, AbortReason::kCohortTooSmall,
+          fmt::format("round {}: without the accused sites {} of at least {} are left", rounds_done(),
+                      eligible.size(), Minimum()),
+          fx);
+    } else {
+      SetWaiting(
+          fmt::format("{} of at least {} regions are connected and eligible", eligible.size(), Minimum()),
+          fx);
+    }
+    return {};
+  }
+  if (!AllSettled()) {
+    if (!waited) {
+      SetWaiting("waiting for the other invited regions", fx);
+      return {};
+    }
+    for (const std::string& j : invited_) {
+      if (!Settled(j)) given_up_.insert(j);
+    }
+  }
+  auto roster = SoundRoster(eligible);
+  if (!roster.ok()) {
+    SetWaiting(fmt::format("{}: {}", AbortReasonText(AbortReason::kUnsound), Message(roster.status())), fx);
+    return {};
+  }
+  return *roster;
+}
+
+void JobMachine::SetWaiting(const std::string& text, CoreEffects* fx) {
+  if (phase_ == JobPhase::kWaiting && text_ == text) return;
+  phase_ = JobPhase::kWaiting;
+  text_ = text;
+  fx->changed.insert(record_.id);
+}
+
+void JobMachine::StartAttempt(const std::vector<SpiffeId>& roster, Instant now, CoreEffects* fx) {
+  auto offer = MakeOffer(roster);
+  if (!offer.ok()) {
+    SetWaiting(std::string(Message(offer.status())), fx);
+    return;
+  }
+  auto attempt = std::make_unique<Attempt>();
+  attempt->id = offer->id;
+  attempt->roster = roster;
+  attempt->started = now;
+  std::map<SiteIndex, std::string> chains;
+  for (size_t i = 0; i < roster.size(); ++i) {
+    chains[static_cast<SiteIndex>(i + 1)] = regions_.at(roster[i]).info.chain;
+  }
+  for (auto& [id, region] : regions_) {
+    region.dropped = DropReason::kNone;
+    region.phase = 0;
+    region.permille = 0;
+  }
+  attempt->round = std::make_unique<secagg::CoordinatorRound>(std::move(*offer), *context_->key,
+                                                              *context_->peers, std::move(chains));
+  auto effects = attempt->round->Start(now);
+  if (!effects.ok()) {
+    // A certificate that ran out since its worker connected. Nothing was offered.
+    SetWaiting(std::string(Message(effects.status())), fx);
+    not_before_ = now + Millis(10'000);
+    return;
+  }
+  fx->persist.push_back(AttemptRecord{attempt->id, now});
+  fx->began.push_back(attempt->id);
+  fx->notes.push_back(
+      fmt::format("job {} {}: offered to {}", record_.id.brief(), attempt->id.Brief(), List(roster)));
+  ++next_attempt_;
+  attempt_ = std::move(attempt);
+  phase_ = JobPhase::kRunning;
+  text_.clear();
+  Absorb(std::move(*effects), now, fx);
+}
+
+// ---- An open attempt.
+
+StatusOr<SiteIndex> JobMachine::SiteOf(const AttemptId& id, const SpiffeId& worker) const {
+  if (attempt_ == nullptr || attempt_->id != id) {
+    return FailedPrecondition("{} is not the open attempt of its job", id.Brief());
+  }
+  const auto& roster = attempt_->roster;
+  const auto it = std::lower_bound(roster.begin(), roster.end(), worker);
+  if (it == roster.end() || *it != worker) {
+    return PermissionDenied("{} is not in the roster of {}", worker.Brief(), id.Brief());
+  }
+  return static_cast<SiteIndex>(it - roster.begin() + 1);
+}
+
+namespace {
+
+SiteIndex SenderOf(const secagg::Advert& m) { return m.site; }
+SiteIndex SenderOf(const secagg::Shares& m) { return m.dealer; }
+SiteIndex SenderOf(const secagg::Complaint& m) { return m.site; }
+SiteIndex SenderOf(const secagg::Agreement& m) { return m.site; }
+SiteIndex SenderOf(const secagg::Unmask& m) { return m.site; }
+
+using secagg::CoordinatorRound;
+auto Give(CoordinatorRound& r, const secagg::Signed<secagg::Advert>& m, Instant t) {
+  return r.OnAdvert(m, t);
+}
+auto Give(CoordinatorRound& r, const secagg::Signed<secagg::Shares>& m, Instant t) {
+  return r.OnShares(m, t);
+}
+auto Give(CoordinatorRound& r, const secagg::Signed<secagg::Complaint>& m, Instant t) {
+  return r.OnComplaint(m, t);
+}
+auto Give(CoordinatorRound& r, const secagg::Signed<secagg::Agreement>& m, Instant t) {
+  return r.OnAgreement(m, t);
+}
+auto Give(CoordinatorRound& r, const secagg::Signed<secagg::Unmask>& m, Instant t) {
+  return r.OnUnmask(m, t);
+}
+
+}  // namespace
+
+template <typename T>
+Status JobMachine::OnMessage(const SpiffeId& worker, const secagg::Signed<T>& message, Instant now,
+                             CoreEffects* fx) {
+  ASSIGN_OR_RETURN(const SiteIndex site, SiteOf(message.body.id, worker));
+  if (site != SenderOf(message.body)) {
+    return PermissionDenied("{} spoke as site {}, it is site {}", worker.Brief(), SenderOf(message.body),
+                            site);
+  }
+  ASSIGN_OR_RETURN(auto effects, Give(*attempt_->round, message, now));
+  Absorb(std::move(effects), now, fx);
+  return OkStatus();
+}
+template Status JobMachine::OnMessage(const SpiffeId&, const secagg::Signed<secagg::Advert>&, Instant,
+                                      CoreEffects*);
+template Status JobMachine::OnMessage(const SpiffeId&, const secagg::Signed<secagg::Shares>&, Instant,
+                                      CoreEffects*);
+template Status JobMachine::OnMessage(const SpiffeId&, const secagg::Signed<secagg::Complaint>&, Instant,
+                                      CoreEffects*);
+template Status JobMachine::OnMessage(const SpiffeId&, const secagg::Signed<secagg::Agreement>&, Instant,
+                                      CoreEffects*);
+template Status JobMachine::OnMessage(const SpiffeId&, const secagg::Signed<secagg::Unmask>&, Instant,
+                                      CoreEffects*);
+
+Status JobMachine::OnUploaded(const SpiffeId& worker, uint64_t elements, const Digest& sha256,
+                              const secagg::Signed<secagg::InputHeader>& header, Instant now,
+                              CoreEffects* fx) {
+  ASSIGN_OR_RETURN(const SiteIndex site, SiteOf(header.body.id, worker));
+  auto effects = attempt_->round->OnUploaded(site, elements, sha256, header, now);
+  if (effects.ok()) {
+    Absorb(std::move(*effects), now, fx);
+    return OkStatus();
+  }
+  if (secagg::RefusalCodeOf(effects.status()) == secagg::RefusalCode::kDigest) {
+    // What is stored can never become what the header says: nobody needs to wait for this site any longer.
+    regions_.at(worker).dropped = DropReason::kBadUpload;
+    if (auto lost = attempt_->round->OnLost(site, now); lost.ok()) Absorb(std::move(*lost), now, fx);
+  }
+  return effects.status();
+}
+
+void JobMachine::Absorb(secagg::CoordinatorEffects effects, Instant now, CoreEffects* fx) {
+  Attempt& a = *attempt_;
+  fx->changed.insert(record_.id);
+  const auto worker = [&a](SiteIndex site) -> const SpiffeId& { return a.roster.at(site - 1); };
+  if (effects.survivors) {
+    SurvivorsRecord record{a.id, {}};
+    for (const SiteIndex site : *effects.survivors) record.survivors.push_back(worker(site));
+    fx->persist.push_back(std::move(record));
+  }
+  const uint64_t bytes = a.round->offer().elements * 4;
+  for (const SiteIndex site : effects.accept) fx->accept_uploads.push_back({a.id, worker(site), bytes});
+  const CoordinatorPhase before = a.phase;
+  a.phase = effects.phase;
+  if (before < CoordinatorPhase::kInput && a.phase == CoordinatorPhase::kInput) {
+    for (const SiteIndex site : a.round->dealers()) fx->open_uploads.push_back({a.id, worker(site), bytes});
+  }
+  if (before == CoordinatorPhase::kInput && a.phase != CoordinatorPhase::kInput)
+    fx->close_uploads.push_back(a.id);
+  for (auto& out : effects.send) fx->send.push_back({worker(out.to), std::move(out.message)});
+  if (effects.deadline) a.deadline = *effects.deadline;
+  for (const secagg::DroppedSite& dropped : effects.dropped) {
+    Region& region = regions_.at(worker(dropped.site));
+    if (region.dropped == DropReason::kNone) region.dropped = ReasonOf(dropped);
+    fx->notes.push_back(fmt::format("job {} {}: without {}: {}", record_.id.brief(), a.id.Brief(),
+                                    worker(dropped.site).Brief(), DropReasonText(region.dropped)));
+  }
+  if (effects.unmask) {
+    a.sum_ordered = true;
+    a.deadline.reset();
+    fx->sums.push_back(
+        {a.id, std::move(*effects.unmask), spec_, static_cast<uint32_t>(a.roster.size()), adapter_});
+  }
+  if (effects.aborted) {
+    Exclude(*effects.aborted);
+    Abort(ReasonOf(effects.aborted->code), effects.aborted->message, now, fx);
+  }
+}
+
+void JobMachine::Exclude(const secagg::Aborted& aborted) {
+  using Code = secagg::Aborted::Code;
+  const auto worker = [this](SiteIndex site) { return attempt_->roster.at(site - 1); };
+  if (aborted.code == Code::kConvicted && aborted.accused != 0) excluded_.insert(worker(aborted.accused));
+  if (aborted.code != Code::kComplaint || aborted.accused == 0 || aborted.accuser == 0) return;
+  // Who lies cannot be told. The accused goes first; an accuser that complains again goes itself, so that one
+  // site cannot remove all the others.
+  const SpiffeId accuser = worker(aborted.accuser);
+  excluded_.insert(accusers_.insert(accuser).second ? worker(aborted.accused) : accuser);
+}
+
+void JobMachine::CloseAttempt(AbortReason reason, CoreEffects* fx) {
+  for (const SpiffeId& id : attempt_->roster) {
+    if (regions_.at(id).connected) fx->send.push_back({id, AttemptAborted{attempt_->id, reason}});
+  }
+  fx->drop_attempts.push_back(attempt_->id);
+  attempt_.reset();
+}
+
+void JobMachine::Abort(AbortReason reason, const std::string& text, Instant now, CoreEffects* fx) {
+  fx->notes.push_back(fmt::format("job {} {}: aborted: {}{}{}", record_.id.brief(), attempt_->id.Brief(),
+                                  AbortReasonText(reason), text.empty() ? "" : ": ", text));
+  const AttemptIndex attempt = attempt_->id.attempt;
+  CloseAttempt(reason, fx);
+  failure_ = reason;
+  text_ = fmt::format("attempt {} was aborted: {}", attempt, AbortReasonText(reason));
+  due_ = now;
+  not_before_ = now + kBackoff * (1u << std::min<uint32_t>(attempt, kMaxBackoffDoublings));
+  if (next_attempt_ >= spec_->cohort.attempts_per_round) {
+    End(JobPhase::kFailed, AbortReason::kAttemptsSpent,
+        fmt::format("round {}: all {} attempts were aborted, the last because {}", rounds_done(),
+                    next_attempt_, AbortReasonText(reason)),
+        fx);
+  }
+}
+
+// ---- The sum, and the next round.
+
+RoundRecord JobMachine::MakeRecord(const SumFinished& sum, Instant now) const {
+  RoundRecord r;
+  r.id = sum.id;
+  for (const SiteIndex site : attempt_->round->survivors()) r.survivors.push_back(attempt_->roster[site - 1]);
+  for (const auto& [id, region] : regions_) {
+    if (!std::binary_search(r.survivors.begin(), r.survivors.end(), id)) r.missing.push_back(id);
+  }
+  r.adapter = sum.adapter;
+  r.parent = adapter_;
+  r.sum_sha256 = sum.sum_sha256;
+  const double sites = static_cast<double>(r.survivors.size());
+  const auto metric = [&sum](policy::Metric m) {
+    const auto index = static_cast<size_t>(m);
+    return index < sum.metric_sums.size() ? sum.metric_sums[index] : std::nan("");
+  };
+  r.mean_loss = metric(policy::Metric::kLoss) / sites;
+  const auto& training = spec_->training;
+  r.tokens = metric(policy::Metric::kTokens) * training.local_steps * training.batch_sequences *
+             training.sequence_tokens;
+  const auto statement =
+      policy::PlanStatement(*spec_, sum.id.round + 1, static_cast<uint32_t>(attempt_->roster.size()));
+  const double infinity = std::numeric_limits<double>::infinity();
+  r.epsilon_local = statement.ok() ? statement->epsilon_local : infinity;
+  r.epsilon_distributed = statement.ok() ? statement->epsilon_distributed.value_or(infinity) : infinity;
+  r.bytes_up = sum.bytes_up;
+  r.bytes_down = sum.bytes_down;
+  r.started = attempt_->started;
+  r.ended = now;
+  return r;
+}
+
+Status JobMachine::OnSumFinished(const SumFinished& sum, Instant now, CoreEffects* fx) {
+  if (attempt_ == nullptr || attempt_->id != sum.id || !attempt_->sum_ordered) {
+    return FailedPrecondition("{} waits for no sum", sum.id.Brief());
+  }
+  ASSIGN_OR_RETURN(auto effects, attempt_->round->Finish(sum.adapter, sum.sum_sha256, now));
+  RoundRecord record = MakeRecord(sum, now);
+  fx->persist.push_back(record);
+  fx->notes.push_back(fmt::format("job {} {}: done with {}; missing: {}", record_.id.brief(), sum.id.Brief(),
+                                  List(record.survivors), List(record.missing)));
+  Absorb(std::move(effects), now, fx);
+  fx->drop_attempts.push_back(sum.id);
+  adapter_ = sum.adapter;
+  rounds_.push_back(std::move(record));
+  attempt_.reset();
+  BeginRound(now);
+  if (rounds_.size() >= spec_->rounds) End(JobPhase::kDone, AbortReason::kNone, "", fx);
+  return OkStatus();
+}
+
+void JobMachine::BeginRound(Instant now) {
+  next_attempt_ = 0;
+  excluded_.clear();
+  accusers_.clear();
+  failure_ = AbortReason::kNone;
+  due_ = now;
+  not_before_ = now;
+}
+
+Status JobMachine::OnSumFailed(const AttemptId& id, Instant now, CoreEffects* fx) {
+  if (attempt_ == nullptr || attempt_->id != id) return FailedPrecondition("{} is not open", id.Brief());
+  attempt_->round->Cancel("the sum failed");
+  Abort(AbortReason::kSumFailed, "", now, fx);
+  return OkStatus();
+}
+
+void JobMachine::OnTimer(Instant now, CoreEffects* fx) {
+  if (attempt_ == nullptr || !attempt_->deadline || now < *attempt_->deadline) return;
+  attempt_->deadline.reset();
+  if (auto effects = attempt_->round->OnTimer(now); effects.ok()) Absorb(std::move(*effects), now, fx);
+}
+
+Status JobMachine::Cancel(Instant now, CoreEffects* fx) {
+  if (HasEnded(phase_)) {
+    return FailedPrecondition("job {} has ended: {}", record_.id.brief(), JobPhaseName(phase_));
+  }
+  (void)now;
+  if (attempt_ != nullptr) {
+    attempt_->round->Cancel("cancelled");
+    CloseAttempt(AbortReason::kCancelled, fx);
+  }
+  End(JobPhase::kCancelled, AbortReason::kCancelled, "cancelled", fx);
+  return OkStatus();
+}
+
+void JobMachine::End(JobPhase phase, AbortReason failure, const std::string& text, CoreEffects* fx) {
+  phase_ = phase;
+  failure_ = failure;
+  text_ = text;
+  fx->persist.push_back(JobPhaseRecord{record_.id, phase, failure, text});
+  for (const auto& [id, region] : regions_) {
+    if (region.connected) fx->send.push_back({id, JobEnded{record_.id, phase, adapter_}});
+  }
+  fx->changed.insert(record_.id);
+  fx->notes.push_back(
+      fmt::format("job {}: {}{}{}", record_.id.brief(), JobPhaseName(phase), text.empty() ? "" : ": ", text));
+}
+
+std::optional<Instant> JobMachine::deadline() const {
+  if (HasEnded(phase_)) return std::nullopt;
+  if (attempt_ != nullptr) return attempt_->deadline;
+  const Instant waited = due_ + Millis(spec_->cohort.wait_ms);
+  // Past both instants only an event can make the job ready.
+  return std::max(not_before_, AllSettled() ? not_before_ : waited);
+}
+
+std::vector<SpiffeId> JobMachine::Busy() const {
+  std::vector<SpiffeId> out;
+  if (attempt_ == nullptr) return out;
+  for (const SpiffeId& id : attempt_->roster) {
+    const Region& region = regions_.at(id);
+    if (region.connected && region.dropped == DropReason::kNone) out.push_back(id);
+  }
+  return out;
+}
+
+JobView JobMachine::View(Instant now) const {
+  JobView v;
+  v.id = record_.id;
+  v.name = spec_->name;
+  v.phase = phase_;
+  v.rounds_total = spec_->rounds;
+  v.attempt = attempt_ ? attempt_->id.attempt : next_attempt_;
+  if (attempt_) {
+    constexpr uint32_t kSteps[] = {0, 1, 3, 5, 7, 8, 9, 9, 0};
+    v.step = kSteps[static_cast<size_t>(attempt_->phase)];
+  }
+  for (const std::string& jurisdiction : invited_) {
+    bool known = false;
+    for (const auto& [id, r] : regions_) {
+      if (id.jurisdiction() != jurisdiction) continue;
+      v.regions.push_back({id.ToString(), r.connected, r.answer, r.phase, r.permille, r.dropped});
+      known = true;
+    }
+    if (!known) v.regions.push_back({"spiffe://" + jurisdiction, false, {}, 0, 0, DropReason::kNone});
+  }
+  v.adapter = adapter_;
+  v.rounds = rounds_;
+  if (!HasEnded(phase_) && !rounds_.empty()) {
+    Millis mean{0};
+    for (const RoundRecord& r : rounds_) mean += r.ended - r.started;
+    mean /= static_cast<int64_t>(rounds_.size());
+    const Millis passed = attempt_ ? std::min(mean, Millis(now - attempt_->started)) : Millis(0);
+    v.eta = mean * static_cast<int64_t>(spec_->rounds - rounds_.size()) - passed;
+  }
+  v.failure = failure_;
+  v.text = text_;
+  v.submitter = record_.submitter;
+  v.submitted = record_.submitted;
+  return v;
+}
+
+}  // namespace concordat::coordinator

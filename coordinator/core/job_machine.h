@@ -1,0 +1,142 @@
+#ifndef CONCORDAT_COORDINATOR_CORE_JOB_MACHINE_H_
+#define CONCORDAT_COORDINATOR_CORE_JOB_MACHINE_H_
+
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "coordinator/core/effects.h"
+
+namespace concordat::coordinator {
+
+/// What all jobs share. Everything outlives the machines.
+struct CoreContext {
+  Digest charter;
+  std::vector<std::string> jurisdictions;  // the charter's members
+  uint32_t minimum_cohort = 0;             // the charter's
+  const crypto::SigningKey* key = nullptr;
+  const secagg::PeerVerifier* peers = nullptr;
+};
+
+/// One job from registration to its end.
+///
+///   kWaiting ─StartAttempt→ kRunning ─OnSumFinished, last round→ kDone
+///   kRunning ─too few sites are left→ kWaiting
+///   kRunning ─abort of the last allowed attempt→ kFailed         either ─Cancel→ kCancelled
+///
+/// Within kRunning an attempt is open (a secagg::CoordinatorRound) or the next one is due: at once after a
+/// finished round, after a backoff after an aborted attempt. A round begins when every invited jurisdiction
+/// has an answer from each connected worker, or after cohort.wait with at least the minimum; jurisdictions
+/// that were waited for in vain are not waited for again until one of their workers connects. An accused site
+/// is left out of the later attempts of the round.
+///
+/// Every call appends to the effects given; a refused event returns a status, appends nothing and leaves the
+/// machine as it was. No clock, lock, file or log; not thread-safe.
+class JobMachine {
+ public:
+  JobMachine(const CoreContext& context, JobRecord record, policy::JobSpec spec, Instant now);
+  /// Goes on after a restart: an attempt that was open counts as aborted.
+  JobMachine(const CoreContext& context, StoredJob stored, policy::JobSpec spec, Instant now);
+
+  void OnConnected(const WorkerInfo& worker, Instant now, CoreEffects* fx);
+  void OnLost(const SpiffeId& worker, Instant now, CoreEffects* fx);
+  /// PermissionDenied when the worker's jurisdiction is not invited.
+  Status OnAnswer(const SpiffeId& worker, const JobAnswer& answer, Instant now, CoreEffects* fx);
+  Status OnProgress(const SpiffeId& worker, const WorkerProgress& progress, CoreEffects* fx);
+  /// secagg's own refusals, and PermissionDenied when `worker` is not the site that the message names.
+  template <typename T>
+  Status OnMessage(const SpiffeId& worker, const secagg::Signed<T>& message, Instant now, CoreEffects* fx);
+  /// The whole upload of `worker` is stored with this length and digest.
+  Status OnUploaded(const SpiffeId& worker, uint64_t elements, const Digest& sha256,
+                    const secagg::Signed<secagg::InputHeader>& header, Instant now, CoreEffects* fx);
+  Status OnDropout(const SpiffeId& worker, const Dropout& dropout, Instant now, CoreEffects* fx);
+  Status OnResultAck(const SpiffeId& worker, const ResultAck& ack, CoreEffects* fx);
+  Status OnSumFinished(const SumFinished& sum, Instant now, CoreEffects* fx);
+  Status OnSumFailed(const AttemptId& id, Instant now, CoreEffects* fx);
+  void OnTimer(Instant now, CoreEffects* fx);
+  /// FailedPrecondition when it has ended.
+  Status Cancel(Instant now, CoreEffects* fx);
+
+  /// The roster of the attempt that is due now; empty when none is. May change what the job says it waits
+  /// for.
+  std::vector<SpiffeId> DueRoster(Instant now, CoreEffects* fx);
+  /// Offers the next attempt to `roster`. \pre DueRoster gave it.
+  void StartAttempt(const std::vector<SpiffeId>& roster, Instant now, CoreEffects* fx);
+
+  std::optional<Instant> deadline() const;
+  const JobRecord& record() const { return record_; }
+  const std::shared_ptr<const policy::SignedJob>& signed_job() const { return signed_job_; }
+  const policy::JobSpec& spec() const { return *spec_; }
+  JobPhase phase() const { return phase_; }
+  bool attempt_open() const { return attempt_ != nullptr; }
+  /// Workers of the open attempt that still take part; busy for other jobs.
+  std::vector<SpiffeId> Busy() const;
+  bool Invites(const SpiffeId& worker) const;
+  const std::vector<std::string>& invited() const { return invited_; }
+  uint32_t rounds_done() const { return static_cast<uint32_t>(rounds_.size()); }
+  const Digest& adapter() const { return adapter_; }
+  JobView View(Instant now) const;
+
+ private:
+  struct Region {
+    WorkerInfo info;
+    bool connected = false;
+    JobAnswer answer;
+    uint32_t phase = 0;
+    uint32_t permille = 0;
+    DropReason dropped = DropReason::kNone;
+  };
+  struct Attempt {
+    AttemptId id;
+    std::vector<SpiffeId> roster;  // site i is roster[i - 1]
+    std::unique_ptr<secagg::CoordinatorRound> round;
+    secagg::CoordinatorPhase phase = secagg::CoordinatorPhase::kIdle;
+    std::optional<Instant> deadline;
+    Instant started;
+    bool sum_ordered = false;
+  };
+
+  StatusOr<secagg::Offer> MakeOffer(const std::vector<SpiffeId>& roster) const;
+  uint32_t Minimum() const;
+  void SetUp();
+  std::vector<SpiffeId> Eligible() const;
+  StatusOr<std::vector<SpiffeId>> SoundRoster(const std::vector<SpiffeId>& eligible) const;
+  bool AllSettled() const;
+  void ResendStep(const SpiffeId& worker, Instant now, CoreEffects* fx);
+  bool Settled(const std::string& jurisdiction) const;
+  StatusOr<SiteIndex> SiteOf(const AttemptId& id, const SpiffeId& worker) const;
+  void Absorb(secagg::CoordinatorEffects effects, Instant now, CoreEffects* fx);
+  void Abort(AbortReason reason, const std::string& text, Instant now, CoreEffects* fx);
+  void Exclude(const secagg::Aborted& aborted);
+  void CloseAttempt(AbortReason reason, CoreEffects* fx);
+  void BeginRound(Instant now);
+  void End(JobPhase phase, AbortReason failure, const std::string& text, CoreEffects* fx);
+  void SetWaiting(const std::string& text, CoreEffects* fx);
+  RoundRecord MakeRecord(const SumFinished& sum, Instant now) const;
+
+  const CoreContext* context_;
+  JobRecord record_;
+  std::shared_ptr<const policy::SignedJob> signed_job_;
+  std::shared_ptr<const policy::JobSpec> spec_;
+  std::vector<std::string> invited_;
+  JobPhase phase_ = JobPhase::kWaiting;
+  AbortReason failure_ = AbortReason::kNone;
+  std::string text_;
+  Digest adapter_;
+  std::vector<RoundRecord> rounds_;
+  AttemptIndex next_attempt_ = 0;
+  Instant due_;                     // when the next attempt became wanted
+  Instant not_before_;              // end of the backoff
+  std::set<std::string> given_up_;  // jurisdictions waited for in vain
+  std::set<SpiffeId> excluded_;     // in this round
+  std::set<SpiffeId> accusers_;     // who complained in this round
+  std::map<SpiffeId, Region> regions_;
+  std::unique_ptr<Attempt> attempt_;
+};
+
+}  // namespace concordat::coordinator
+
+#endif  // CONCORDAT_COORDINATOR_CORE_JOB_MACHINE_H_

@@ -1,0 +1,21 @@
+#include "coordinator/core/records.h"
+
+namespace concordat::coordinator {
+
+std::string_view JobPhaseName(JobPhase phase) {
+  switch (phase) {
+    case JobPhase::kWaiting:
+      return "waiting";
+    case JobPhase::kRunning:
+      return "running";
+    case JobPhase::kDone:
+      return "done";
+    case JobPhase::kCancelled:
+      return "cancelled";
+    case JobPhase::kFailed:
+      return "failed";
+  }
+  return "unknown";
+}
+
+}  // namespace concordat::coordinator
