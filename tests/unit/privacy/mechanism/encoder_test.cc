@@ -1,0 +1,282 @@
+#include "privacy/mechanism/encoder.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+#include <random>
+#include <thread>
+#include <vector>
+
+#include "privacy/mechanism/clip.h"
+
+namespace concordat {
+
+// Reaches a bound that no honest rounding breaks.
+struct EncodingPlanTestPeer {
+  static void SetSensitivitySquared(EncodingPlan& plan, uint64_t v) { plan.sensitivity_squared_ = v; }
+};
+
+namespace {
+
+Secret32 Seed(uint8_t v) {
+  Secret32 seed;
+  seed.mutable_view()[0] = v;
+  return seed;
+}
+
+std::vector<float> Weights(size_t n, uint32_t seed, float size = 1) {
+  std::mt19937 generator(seed);  // test data, not noise
+  std::uniform_real_distribution<float> uniform(-size, size);
+  std::vector<float> out(n);
+  for (float& v : out) v = uniform(generator);
+  return out;
+}
+
+EncodingConfig Config(uint64_t elements, uint32_t sites) {
+  EncodingConfig c;
+  c.elements = elements;
+  c.clip = 2;
+  c.sites = sites;
+  c.max_weight = 8;
+  return c;
+}
+
+EncodingPlan Plan(const EncodingConfig& c) { return EncodingPlan::Make(c).value(); }
+
+std::vector<uint32_t> EncodeAll(const Encoder& encoder) {
+  std::vector<uint32_t> out(encoder.plan().total_elements());
+  EXPECT_TRUE(encoder.Encode(0, out).ok());
+  return out;
+}
+
+TEST(EncoderTest, DecodeUndoesNearestEncodingWithinHalfAStep) {
+  EncodingConfig c = Config(100'000, 1);
+  c.rounding = Rounding::kNearest;
+  const EncodingPlan plan = Plan(c);
+  const std::vector<float> delta = Weights(c.elements, 1, 0.001F);
+  const Encoder encoder = Encoder::Make(plan, delta, 1, {}, Seed(1)).value();
+  const DecodedSum back = Decode(plan, EncodeAll(encoder), 1).value();
+  EXPECT_FALSE(encoder.clipped());
+  for (size_t i = 0; i < delta.size(); ++i)
+    ASSERT_NEAR(back.mean_delta[i], delta[i], 0.5 / plan.scale() * (1 + 1e-6)) << i;
+}
+
+TEST(EncoderTest, DecodeUndoesStochasticEncodingWithinAStepAndWithoutBias) {
+  const EncodingConfig c = Config(200'000, 1);
+  const EncodingPlan plan = Plan(c);
+  const std::vector<float> delta = Weights(c.elements, 2, 0.001F);
+  const DecodedSum back =
+      Decode(plan, EncodeAll(Encoder::Make(plan, delta, 1, {}, Seed(1)).value()), 1).value();
+  double error = 0;
+  for (size_t i = 0; i < delta.size(); ++i) {
+    ASSERT_NEAR(back.mean_delta[i], delta[i], 1 / plan.scale() * (1 + 1e-6)) << i;
+    error += (static_cast<double>(back.mean_delta[i]) - delta[i]) * plan.scale();
+  }
+  // Each error has a variance of at most 1/4: six standard deviations of the mean (false alarm 2e-9).
+  EXPECT_LT(std::abs(error / delta.size()), 6 * 0.5 / std::sqrt(static_cast<double>(delta.size())));
+}
+
+TEST(EncoderTest, ClipsToTheBoundAndSaysSo) {
+  EncodingConfig c = Config(1000, 1);
+  c.rounding = Rounding::kNearest;
+  c.scale = 1e6;
+  const EncodingPlan plan = Plan(c);
+  const std::vector<float> delta = Weights(c.elements, 3, 5);
+  const Encoder encoder = Encoder::Make(plan, delta, 1, {}, Seed(1)).value();
+  EXPECT_TRUE(encoder.clipped());
+  const DecodedSum back = Decode(plan, EncodeAll(encoder), 1).value();
+  EXPECT_NEAR(L2Norm(back.mean_delta).value(), c.clip, 1e-4);
+}
+
+TEST(EncoderTest, ModularSumOfEncodingsDecodesToTheWeightedMean) {
+  EncodingConfig c = Config(70'000, 4);
+  c.clip = 50;
+  c.metrics = {{.name = MetricName::kTrainLossSum, .bound = 1000, .scale = 100}};
+  const EncodingPlan plan = Plan(c);
+  std::vector<uint32_t> sum(plan.total_elements());
+  std::vector<double> expected(c.elements);
+  uint64_t total_weight = 0;
+  double metric = 0;
+  for (uint32_t site = 0; site < 4; ++site) {
+    const uint32_t weight = site + 1;
+    const std::vector<float> delta = Weights(c.elements, site, 0.01F);
+    const std::vector<double> metrics = {10.25 * weight};
+    const auto words =
+        EncodeAll(Encoder::Make(plan, delta, weight, metrics, Seed(static_cast<uint8_t>(site))).value());
+    for (size_t i = 0; i < sum.size(); ++i) sum[i] += words[i];
+    for (size_t i = 0; i < delta.size(); ++i) expected[i] += static_cast<double>(weight) * delta[i];
+    total_weight += weight;
+    metric += metrics[0];
+  }
+  const DecodedSum back = Decode(plan, sum, total_weight).value();
+  for (size_t i = 0; i < expected.size(); ++i)
+    ASSERT_NEAR(back.mean_delta[i], expected[i] / total_weight, 4.0 / plan.scale() / total_weight) << i;
+  EXPECT_NEAR(back.metric_sums[0], metric, 4 * 0.5 / 100 + 1e-9);
+}
+
+TEST(EncoderTest, NegativeSumsAreReadAsNegative) {
+  EncodingConfig c = Config(3, 2);
+  c.rounding = Rounding::kNearest;
+  c.scale = 8;
+  const EncodingPlan plan = Plan(c);
+  const std::vector<uint32_t> sum = {0xffffffffU, 0xfffffff8U, 8};
+  const DecodedSum back = Decode(plan, sum, 1).value();
+  EXPECT_EQ(back.mean_delta, (std::vector<float>{-0.125F, -1, 1}));
+}
+
+TEST(EncoderTest, BlocksInAnyOrderAndOnAnyThreadMakeTheSameVector) {
+  EncodingConfig c = Config(3 * kEncodeBlockElements + 777, 3);
+  c.noise_stddev = 3;
+  c.metrics = {{.name = MetricName::kTrainTokens, .bound = 1e6, .noise_stddev = 10},
+               {.name = MetricName::kExamples, .bound = 100, .noise_stddev = 1}};
+  const EncodingPlan plan = Plan(c);
+  const std::vector<float> delta = Weights(c.elements, 5, 0.01F);
+  const std::vector<double> metrics = {12345, 7};
+  const Encoder encoder = Encoder::Make(plan, delta, 2, metrics, Seed(9)).value();
+  const std::vector<uint32_t> whole = EncodeAll(encoder);
+
+  std::vector<uint32_t> parts(whole.size());
+  std::vector<std::thread> threads;
+  for (int block = 3; block >= 0; --block)
+    threads.emplace_back([&, block] {
+      const uint64_t first = block * kEncodeBlockElements;
+      const uint64_t count = std::min<uint64_t>(kEncodeBlockElements, parts.size() - first);
+      EXPECT_TRUE(encoder.Encode(first, std::span(parts).subspan(first, count)).ok());
+    });
+  for (std::thread& t : threads) t.join();
+  EXPECT_EQ(parts, whole);
+}
+
+// The vector ends so that its metrics begin a block of their own.
+TEST(EncoderTest, MetricsThatBeginABlockAreEncodedAlone) {
+  EncodingConfig c = Config(kEncodeBlockElements, 3);
+  c.metrics = {{.name = MetricName::kExamples, .bound = 100}};
+  const Encoder encoder =
+      Encoder::Make(Plan(c), Weights(c.elements, 5, 0.01F), 1, std::vector<double>{42}, Seed(9)).value();
+  std::vector<uint32_t> last(1);
+  ASSERT_TRUE(encoder.Encode(kEncodeBlockElements, last).ok());
+  EXPECT_EQ(last[0], 42U);
+}
+
+TEST(EncoderTest, TheSameSeedGivesTheSameBytesAndAnotherOthers) {
+  EncodingConfig c = Config(10'000, 3);
+  c.noise_stddev = 1;
+  const EncodingPlan plan = Plan(c);
+  const std::vector<float> delta = Weights(c.elements, 6, 0.01F);
+  const auto first = EncodeAll(Encoder::Make(plan, delta, 1, {}, Seed(1)).value());
+  EXPECT_EQ(first, EncodeAll(Encoder::Make(plan, delta, 1, {}, Seed(1)).value()));
+  EXPECT_NE(first, EncodeAll(Encoder::Make(plan, delta, 1, {}, Seed(2)).value()));
+}
+
+TEST(EncoderTest, NoiseHasTheVarianceThatIsPriced) {
+  EncodingConfig c = Config(300'000, 3);
+  const std::vector<float> delta(c.elements, 0);
+  for (const double sigma : {0.7, 5.0, 400.0}) {
+    c.noise_stddev = sigma;
+    const auto words = EncodeAll(Encoder::Make(Plan(c), delta, 1, {}, Seed(4)).value());
+    double squares = 0;
+    for (const uint32_t w : words) squares += std::pow(static_cast<double>(static_cast<int32_t>(w)), 2);
+    // Relative standard deviation of a variance is about √(2/n); six of them (false alarm 2e-9). At σ = 0.7
+    // the discrete Gaussian's variance differs from σ² by less than 0.3%.
+    EXPECT_NEAR(squares / words.size() / (sigma * sigma), 1, 6 * std::sqrt(2.0 / words.size()) + 3e-3)
+        << sigma;
+  }
+}
+
+TEST(EncoderTest, IntegersStayWithinTheSensitivity) {
+  for (const uint64_t elements : {1ULL, 2ULL, 50ULL, 5000ULL}) {
+    const EncodingPlan plan = Plan(Config(elements, 3));
+    for (uint8_t seed = 0; seed < 20; ++seed) {
+      const std::vector<float> delta = Weights(elements, seed, 100);
+      uint64_t squares = 0;
+      for (const uint32_t w : EncodeAll(Encoder::Make(plan, delta, 1, {}, Seed(seed)).value())) {
+        const int64_t v = static_cast<int32_t>(w);
+        squares += static_cast<uint64_t>(v * v);
+      }
+      EXPECT_LE(squares, plan.sensitivity_squared());
+    }
+  }
+}
+
+TEST(EncoderTest, GivesUpWhenNoRoundingFitsTheBound) {
+  EncodingPlan plan = Plan(Config(100, 3));
+  EncodingPlanTestPeer::SetSensitivitySquared(plan, 10);
+  const auto encoder = Encoder::Make(plan, Weights(100, 1, 5), 1, {}, Seed(1));
+  EXPECT_EQ(encoder.status().code(), StatusCode::kInternal);
+  EXPECT_NE(Message(encoder.status()).find("64"), std::string_view::npos);
+}
+
+// A bound in the middle of what draws give: some draws fail and a later one is taken and replayed.
+TEST(EncoderTest, DrawsAgainUntilARoundingFits) {
+  const EncodingConfig c = Config(400, 3);
+  const std::vector<float> delta = Weights(c.elements, 1, 5);
+  const auto norm_of = [&](const EncodingPlan& plan, uint8_t seed) {
+    uint64_t squares = 0;
+    for (const uint32_t w : EncodeAll(Encoder::Make(plan, delta, 1, {}, Seed(seed)).value())) {
+      const int64_t v = static_cast<int32_t>(w);
+      squares += static_cast<uint64_t>(v * v);
+    }
+    return squares;
+  };
+  uint64_t total = 0;
+  for (uint8_t seed = 0; seed < 32; ++seed) total += norm_of(Plan(c), seed);
+  EncodingPlan tight = Plan(c);
+  EncodingPlanTestPeer::SetSensitivitySquared(tight, total / 32);
+  int redrawn = 0;
+  for (uint8_t seed = 0; seed < 32; ++seed) {
+    EXPECT_LE(norm_of(tight, seed), total / 32);
+    redrawn += norm_of(tight, seed) != norm_of(Plan(c), seed) ? 1 : 0;
+  }
+  EXPECT_GT(redrawn, 0);
+  EXPECT_LT(redrawn, 32);
+}
+
+TEST(EncoderTest, MetricsAreClippedToTheirBound) {
+  EncodingConfig c = Config(10, 3);
+  c.metrics = {{.name = MetricName::kTrainLossSum, .bound = 100, .scale = 4},
+               {.name = MetricName::kHeldOutLossSum, .bound = 100, .scale = 4}};
+  const EncodingPlan plan = Plan(c);
+  const std::vector<float> delta(10, 0);
+  const auto words =
+      EncodeAll(Encoder::Make(plan, delta, 1, std::vector<double>{1e30, -1e30}, Seed(1)).value());
+  const DecodedSum back = Decode(plan, words, 1).value();
+  EXPECT_EQ(back.metric_sums, (std::vector<double>{100, -100}));
+}
+
+TEST(EncoderTest, RefusesWhatIsNotANumberWithoutSayingMore) {
+  EncodingConfig c = Config(10, 3);
+  c.metrics = {{.name = MetricName::kExamples, .bound = 100}};
+  std::vector<float> delta(10, 0);
+  const std::vector<double> nan = {std::numeric_limits<double>::quiet_NaN()};
+  EXPECT_EQ(Encoder::Make(Plan(c), delta, 1, nan, Seed(1)).status().code(), StatusCode::kInvalidArgument);
+  delta[7] = std::numeric_limits<float>::infinity();
+  const auto encoder = Encoder::Make(Plan(c), delta, 1, std::vector<double>{1}, Seed(1));
+  EXPECT_EQ(encoder.status().code(), StatusCode::kInvalidArgument);
+}
+
+TEST(EncoderTest, RefusesSizesAndWeightsThatDoNotMatch) {
+  const EncodingPlan plan = Plan(Config(10, 3));
+  const std::vector<float> delta(10, 0), longer(11, 0);
+  EXPECT_FALSE(Encoder::Make(plan, longer, 1, {}, Seed(1)).ok());
+  EXPECT_FALSE(Encoder::Make(plan, delta, 0, {}, Seed(1)).ok());
+  EXPECT_FALSE(Encoder::Make(plan, delta, 9, {}, Seed(1)).ok());
+  EXPECT_FALSE(Encoder::Make(plan, delta, 1, std::vector<double>{1}, Seed(1)).ok());
+  EXPECT_FALSE(Decode(plan, std::vector<uint32_t>(11), 1).ok());
+  EXPECT_FALSE(Decode(plan, std::vector<uint32_t>(10), 0).ok());
+  EXPECT_FALSE(Decode(plan, std::vector<uint32_t>(10), 3 * 8 + 1).ok());
+}
+
+TEST(EncoderTest, RefusesPiecesThatAreNotBlocks) {
+  const EncodingConfig c = Config(2 * kEncodeBlockElements, 3);
+  const std::vector<float> delta(c.elements, 0);
+  const Encoder encoder = Encoder::Make(Plan(c), delta, 1, {}, Seed(1)).value();
+  std::vector<uint32_t> out(c.elements + 1);
+  EXPECT_FALSE(encoder.Encode(1, std::span(out).first(kEncodeBlockElements - 1)).ok());
+  EXPECT_FALSE(encoder.Encode(0, std::span(out).first(100)).ok());
+  EXPECT_FALSE(encoder.Encode(0, out).ok());
+  EXPECT_FALSE(encoder.Encode(4 * kEncodeBlockElements, std::span(out).first(1)).ok());
+}
+
+}  // namespace
+}  // namespace concordat

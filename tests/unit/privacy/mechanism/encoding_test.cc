@@ -1,0 +1,137 @@
+#include "privacy/mechanism/encoding.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <functional>
+#include <limits>
+
+namespace concordat {
+namespace {
+
+EncodingConfig Good() {
+  EncodingConfig c;
+  c.elements = 1'000'000;
+  c.clip = 1;
+  c.sites = 10;
+  c.noise_stddev = 4;
+  c.metrics = {{.name = MetricName::kTrainLossSum, .bound = 1e5, .scale = 10, .noise_stddev = 100},
+               {.name = MetricName::kTrainTokens, .bound = 1e6, .scale = 1, .noise_stddev = 100}};
+  return c;
+}
+
+TEST(EncodingPlanTest, DefaultScaleMakesScaleTimesClipFiveRootsOfD) {
+  const EncodingPlan plan = EncodingPlan::Make(Good()).value();
+  EXPECT_DOUBLE_EQ(plan.scale() * 1.0, 5000);
+  EXPECT_EQ(plan.total_elements(), 1'000'002U);
+}
+
+// At s·c = 5√d and large d rounding costs about 0.5% of sensitivity: √(1 + 1/100 + …).
+TEST(EncodingPlanTest, RoundingInflatesSensitivityByHalfAPercent) {
+  const EncodingPlan plan = EncodingPlan::Make(Good()).value();
+  EXPECT_NEAR(plan.sensitivity() / 5000, 1.0055, 5e-4);
+  // min{6000², 5000² + 250000 + 6.438·5500}
+  EXPECT_EQ(plan.sensitivity_squared(),
+            static_cast<uint64_t>(5000.0 * 5000 + 250000 + std::sqrt(2 * std::log(1e9)) * 5500));
+}
+
+TEST(EncodingPlanTest, TheTriangleBoundHoldsWhereItIsTheSmaller) {
+  EncodingConfig c = Good();
+  c.elements = 1;
+  EXPECT_EQ(EncodingPlan::Make(c)->sensitivity_squared(), 36U);
+}
+
+TEST(EncodingPlanTest, MetricSensitivityIsItsBoundInUnits) {
+  const EncodingPlan plan = EncodingPlan::Make(Good()).value();
+  EXPECT_EQ(plan.metric_sensitivity(0), 1'000'000U);
+  EXPECT_EQ(plan.metric_sensitivity(1), 1'000'000U);
+}
+
+TEST(EncodingPlanTest, WithoutNoiseAVectorThatFitsNeverOverflows) {
+  EncodingConfig c = Good();
+  c.noise_stddev = 0;
+  for (MetricSpec& m : c.metrics) m.noise_stddev = 0;
+  EXPECT_EQ(EncodingPlan::Make(c)->log2_overflow(), -std::numeric_limits<double>::infinity());
+}
+
+TEST(EncodingPlanTest, RefusesOverflowWithoutNoiseExactlyAtTheBound) {
+  EncodingConfig c = Good();
+  c.metrics.clear();
+  c.noise_stddev = 0;
+  c.sites = 4;
+  // n·(⌈sc⌉ + 1) < 2^31 − 1
+  c.scale = (1U << 29) - 2;
+  EXPECT_TRUE(EncodingPlan::Make(c).ok());
+  c.scale = (1U << 29) - 1;
+  const Status status = EncodingPlan::Make(c).status();
+  EXPECT_EQ(status.code(), StatusCode::kInvalidArgument);
+  EXPECT_NE(Message(status).find("lower its scale"), std::string_view::npos);
+}
+
+TEST(EncodingPlanTest, RefusesNoiseThatWrapsMoreOftenThanTwoToTheMinusSixty) {
+  EncodingConfig c = Good();
+  c.metrics.clear();
+  c.sites = 4;
+  c.scale = (1U << 29) - 1'000'000;
+  // Room M = 4e6 − 5; 2d·exp(−M²/(2·4·σ²)) = 2^-60 at σ = M/√(8·ln(2d·2^60)) = 189,000.
+  c.noise_stddev = 185'000;
+  ASSERT_TRUE(EncodingPlan::Make(c).ok());
+  EXPECT_LE(EncodingPlan::Make(c)->log2_overflow(), -60);
+  EXPECT_GT(EncodingPlan::Make(c)->log2_overflow(), -64);
+  c.noise_stddev = 190'000;
+  EXPECT_EQ(EncodingPlan::Make(c).status().code(), StatusCode::kInvalidArgument);
+}
+
+TEST(EncodingPlanTest, RefusesAMetricThatWraps) {
+  EncodingConfig c = Good();
+  c.metrics[0].bound = 3e7;
+  const Status status = EncodingPlan::Make(c).status();
+  EXPECT_EQ(status.code(), StatusCode::kInvalidArgument);
+  EXPECT_NE(Message(status).find("train_loss_sum"), std::string_view::npos);
+}
+
+TEST(EncodingPlanTest, RefusesEachValueThatMakesNoSense) {
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  const std::vector<std::function<void(EncodingConfig&)>> bad = {
+      [](auto& c) { c.elements = 0; },
+      [](auto& c) { c.elements = uint64_t{1} << 40; },
+      [](auto& c) { c.clip = 0; },
+      [](auto& c) { c.clip = -1; },
+      [&](auto& c) { c.clip = nan; },
+      [](auto& c) { c.scale = -1; },
+      [&](auto& c) { c.scale = nan; },
+      [](auto& c) { c.scale = 1e300; },
+      [](auto& c) { c.clip = 1e-320; },
+      [](auto& c) { c.modulus_bits = 24; },
+      [](auto& c) { c.rounding = static_cast<Rounding>(7); },
+      [](auto& c) { c.rounding = Rounding::kNearest; },
+      [](auto& c) { c.noise_stddev = -1; },
+      [&](auto& c) { c.noise_stddev = nan; },
+      [](auto& c) { c.max_weight = 0; },
+      [](auto& c) { c.sites = 0; },
+      [](auto& c) { c.sites = 101; },
+      [](auto& c) { c.metrics[1].name = c.metrics[0].name; },
+      [](auto& c) { c.metrics[0].name = static_cast<MetricName>(99); },
+      [](auto& c) { c.metrics[0].bound = 0; },
+      [&](auto& c) { c.metrics[0].bound = nan; },
+      [](auto& c) { c.metrics[0].scale = 0; },
+      [](auto& c) { c.metrics[0].scale = 1e-9; },
+      [&](auto& c) { c.metrics[0].noise_stddev = nan; },
+  };
+  for (size_t i = 0; i < bad.size(); ++i) {
+    EncodingConfig c = Good();
+    bad[i](c);
+    EXPECT_EQ(EncodingPlan::Make(c).status().code(), StatusCode::kInvalidArgument) << "case " << i;
+  }
+}
+
+TEST(MetricNameTest, TextsAreReadBackAndOthersRefused) {
+  for (uint8_t code = 1; code <= 6; ++code) {
+    const auto name = static_cast<MetricName>(code);
+    EXPECT_EQ(ParseMetricName(MetricNameText(name)).value(), name);
+  }
+  EXPECT_EQ(ParseMetricName("accuracy").status().code(), StatusCode::kInvalidArgument);
+}
+
+}  // namespace
+}  // namespace concordat
