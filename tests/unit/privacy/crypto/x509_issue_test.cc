@@ -75,8 +75,10 @@ TEST(LeafCertificateTest, SaysWhatALeafMustSay) {
   EXPECT_EQ(X509_get_extended_key_usage(leaf.handle()), uint32_t{XKU_SSL_CLIENT | XKU_SSL_SERVER});
   EXPECT_EQ(AlternativeNames(pem, GEN_URI), std::vector<std::string>{"spiffe://de/coordinator/site-1"});
   EXPECT_EQ(AlternativeNames(pem, GEN_DNS), profile.dns_names);
-  EXPECT_EQ(AlternativeNames(pem, GEN_IPADD),
-            (std::vector<std::string>{std::string("\x7f\0\0\1", 4), std::string(15, '\0') + "\1"}));
+  const std::vector<std::string> addresses = AlternativeNames(pem, GEN_IPADD);
+  ASSERT_EQ(addresses.size(), 2u);
+  EXPECT_EQ(ToHex(AsBytes(addresses[0])), "7f000001");
+  EXPECT_EQ(ToHex(AsBytes(addresses[1])), "00000000000000000000000000000001");
 }
 
 TEST(LeafCertificateTest, SerialNumbersArePositiveAndComeFromTheSource) {
