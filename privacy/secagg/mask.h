@@ -2,12 +2,12 @@
 #define CONCORDAT_PRIVACY_SECAGG_MASK_H_
 
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <vector>
 
 #include "common/ids.h"
 #include "common/secret.h"
-#include "privacy/crypto/ctr_stream.h"
 #include "privacy/crypto/x25519.h"
 
 // Masks of one attempt.
@@ -33,10 +33,19 @@ Secret32 SelfMaskKey(const Secret32& seed, const Digest& t2, SiteIndex i);
 /// The sign with which site `i` applies k_ij: +1 for j < i, −1 for j > i.
 constexpr int PairwiseSign(SiteIndex i, SiteIndex j) { return j < i ? 1 : -1; }
 
-/// Adds (sign +1) or subtracts (−1) the keystream from element `first` on. The seam for faster ciphers: every
-/// kernel gives the same bits. OpenSslMaskKernel is the one that always exists.
-using MaskKernel = void (*)(const Secret32& key, uint64_t first_element, std::span<uint32_t> inout, int sign);
-void OpenSslMaskKernel(const Secret32& key, uint64_t first_element, std::span<uint32_t> inout, int sign);
+/// G(key) of one key, added to or subtracted from parts of a vector. One object belongs to one thread.
+class MaskLane {
+ public:
+  virtual ~MaskLane() = default;
+  /// inout[e] ± G(key)[first_element + e] mod 2^32.
+  /// \param sign +1 adds, −1 subtracts
+  virtual void Run(uint64_t first_element, std::span<uint32_t> inout, int sign) = 0;
+};
+
+/// Makes the lane of a key. This is the seam for faster ciphers: every kernel gives the same bits.
+using MaskKernel = std::unique_ptr<MaskLane> (*)(const Secret32& key);
+/// OpenSSL's EVP AES-256-CTR: there on every CPU.
+std::unique_ptr<MaskLane> OpenSslMaskKernel(const Secret32& key);
 /// The fastest kernel that this CPU has.
 MaskKernel BestMaskKernel();
 
@@ -45,21 +54,24 @@ enum class MaskDirection {
   kRemove,  // each key with the opposite sign
 };
 
-/// Applies a list of masks to vectors, block by block so that a block stays in the first-level cache while
-/// all keys pass over it. Objects are cheap; one object belongs to one thread, and threads work on disjoint
-/// ranges with an object each. `keys` must outlive it.
+/// Applies a list of masks to vectors, block by block, so that a block stays in the cache while all keys pass
+/// over it. One object belongs to one thread: threads work on disjoint ranges with an object each.
 class MaskStream {
  public:
+  /// Copies what it needs of `keys`.
   explicit MaskStream(std::span<const MaskKey> keys, MaskKernel kernel = BestMaskKernel());
 
-  /// inout[e] ± Σ G(k)[first_element + e] mod 2^32. Calls may come in any order of `first_element`; the same
-  /// element must not be masked twice with different plaintexts, which is the caller's duty.
+  /// inout[e] ± Σ G(k)[first_element + e] mod 2^32. Calls may come in any order of `first_element`. The same
+  /// element must not be masked twice with different plaintexts: that is the caller's duty.
   void Apply(uint64_t first_element, std::span<uint32_t> inout,
-             MaskDirection direction = MaskDirection::kApply) const;
+             MaskDirection direction = MaskDirection::kApply);
 
  private:
-  std::span<const MaskKey> keys_;
-  MaskKernel kernel_;
+  struct Lane {
+    std::unique_ptr<MaskLane> lane;
+    int sign;
+  };
+  std::vector<Lane> lanes_;
 };
 
 }  // namespace concordat::secagg

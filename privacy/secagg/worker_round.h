@@ -127,7 +127,6 @@ class WorkerRound {
   const std::vector<SiteIndex>& survivors() const;
 
  private:
-  struct State;
   class Machine;
   explicit WorkerRound(std::unique_ptr<Machine> machine);
   std::unique_ptr<Machine> machine_;
