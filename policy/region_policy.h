@@ -22,6 +22,7 @@ enum class SandboxMode : uint8_t { kRequired, kAdvisory };
 struct SubmitterPattern {
   std::string jurisdiction;
   std::string name;  // "*" for all
+  bool operator==(const SubmitterPattern&) const = default;
   /// InvalidArgument unless `text` is an operator's SPIFFE ID or ends in "/operator/*".
   static StatusOr<SubmitterPattern> Parse(std::string_view text);
   bool Matches(const SpiffeId& id) const;
