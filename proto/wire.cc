@@ -2,12 +2,12 @@
 
 #include <algorithm>
 
+#include "privacy/crypto/x509.h"
+
 namespace concordat::wire {
 namespace {
 
 using secagg::Signed;
-
-constexpr size_t kMaxChainBytes = 16 << 10;
 
 template <size_t N>
 Status CopyFixed(const std::string& in, std::array<uint8_t, N>* out, std::string_view field) {
@@ -258,8 +258,9 @@ StatusOr<Signed<secagg::Keys>> FromProto(const pb::Keys& in) {
     out.body.adverts.push_back(std::move(one));
   }
   for (const auto& chain : in.chains()) {
-    if (chain.size() > kMaxChainBytes) {
-      return InvalidArgument("chains: expected at most {} bytes, got {}", kMaxChainBytes, chain.size());
+    if (chain.size() > crypto::kMaxChainBytes) {
+      return InvalidArgument("chains: expected at most {} bytes, got {}", crypto::kMaxChainBytes,
+                             chain.size());
     }
     out.body.chains.push_back(chain);
   }
