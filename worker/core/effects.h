@@ -1,6 +1,7 @@
 #ifndef CONCORDAT_WORKER_CORE_EFFECTS_H_
 #define CONCORDAT_WORKER_CORE_EFFECTS_H_
 
+#include <cmath>
 #include <memory>
 #include <optional>
 #include <string>
@@ -81,7 +82,7 @@ struct StartUpload {
   Secret32 seed;
   std::vector<secagg::MaskKey> masks;
 };
-/// Stops an upload, deletes what is stored. Answered with UploadEnded if anything had left.
+/// Stops an upload and deletes what is stored. Every upload ends with exactly one Uploaded or UploadEnded.
 struct CancelUpload {
   AttemptId id;
 };
@@ -108,7 +109,8 @@ struct LogLine {
 /// What one event leads to, carried out in this order:
 ///   1. persist   `records` and `evidence`, appended and fsynced. If that fails nothing else of this struct
 ///                is carried out and WorkerCore::OnStorageFailed is called.
-///   2. charge    `charge`, in the ledger, fsynced; the outcome goes back through OnCharged at once.
+///   2. charge    `charges`, in the ledger, fsynced; each outcome goes back through OnCharged after this
+///                struct is carried out.
 ///   3. receipts  signed, appended, fsynced.
 ///   4. send      `send`, in order, over the session; what cannot be sent is dropped.
 ///   5. command   `commands`, in order.
@@ -117,7 +119,7 @@ struct LogLine {
 struct Effects {
   std::vector<Record> records;
   std::vector<Evidence> evidence;
-  std::optional<LedgerCharge> charge;
+  std::vector<LedgerCharge> charges;
   std::vector<policy::Receipt> receipts;
   std::vector<ToCoordinator> send;
   std::vector<Command> commands;
@@ -126,6 +128,9 @@ struct Effects {
 };
 
 // ---- Events from the shell.
+
+/// What a charge added to ε. Infinity minus infinity is not a number: what is spent without bound stays so.
+inline double CostOf(double before, double after) { return std::isinf(after) ? after : after - before; }
 
 /// What the ledger did with a charge.
 struct ChargeOutcome {

@@ -1,0 +1,389 @@
+#include "worker/core/worker_core.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "privacy/mechanism/clip.h"
+
+namespace concordat::worker {
+namespace {
+
+/// Jobs that are remembered; beyond it the oldest that is not running is forgotten.
+constexpr size_t kMaxJobs = 64;
+/// Smallest step of progress that is worth a message.
+constexpr uint32_t kProgressStep = 10;
+
+void Earlier(std::optional<Instant>& at, const std::optional<Instant>& other) {
+  if (other && (!at || *other < *at)) at = other;
+}
+
+}  // namespace
+
+StatusOr<std::unique_ptr<WorkerCore>> WorkerCore::Make(CoreParams params,
+                                                       const std::vector<Record>& journal) {
+  ASSIGN_OR_RETURN(crypto::VerifyKey key, crypto::VerifyKey::FromSpki(params.charter.coordinator.spki));
+  return std::unique_ptr<WorkerCore>(new WorkerCore(std::move(params), std::move(key), journal));
+}
+
+WorkerCore::WorkerCore(CoreParams params, crypto::VerifyKey coordinator, const std::vector<Record>& journal)
+    : p_(std::move(params)), coordinator_(std::move(coordinator)), desk_(p_.desk) {
+  for (const Record& record : journal) {
+    if (const auto* entered = std::get_if<AttemptEntered>(&record)) entered_.insert(entered->id);
+    if (const auto* begun = std::get_if<InputBegun>(&record)) ++begun_[{begun->id.job, begun->id.round}];
+    if (const auto* adapter = std::get_if<AdapterVerified>(&record))
+      chains_[adapter->job][adapter->round] = adapter->adapter;
+    if (const auto* taken = std::get_if<DecisionTaken>(&record))
+      standings_[taken->job].Apply(taken->decision);
+    if (const auto* halted = std::get_if<JobHalted>(&record)) standings_[halted->job].halted = true;
+  }
+}
+
+void WorkerCore::Say(LogLine::Level level, std::string text) {
+  if (level != LogLine::Level::kInfo) last_error_ = text;
+  fx_.log.push_back({level, std::move(text)});
+}
+
+Effects WorkerCore::Done(Instant now) {
+  TellProgress(false);
+  const bool live = std::ranges::any_of(jobs_, [](const auto& j) { return j.second.run && !j.second.ended; });
+  const bool idle = !live && evaluations_.empty() && desk_.running() == nullptr;
+  const bool up = desk_.state() != TrainerDesk::State::kOff && desk_.state() != TrainerDesk::State::kBarred;
+  if (!idle || !up) rest_at_.reset();
+  if (idle && up && !rest_at_) rest_at_ = now + p_.rest_after;
+  fx_.wake = rest_at_;
+  Earlier(fx_.wake, desk_.deadline());
+  for (const auto& [job, open] : open_) Earlier(fx_.wake, open.deadline);
+  return std::exchange(fx_, {});
+}
+
+Job* WorkerCore::FindJob(const JobId& id) {
+  const auto it = jobs_.find(id);
+  return it == jobs_.end() ? nullptr : &it->second;
+}
+
+// ---- Session.
+
+Effects WorkerCore::OnConnected(Instant now) {
+  connected_ = true;
+  // Cells are answers that nobody asks for again; everything else the coordinator does ask for again.
+  for (EvaluationCell& cell : unsent_cells_) fx_.send.push_back(std::move(cell));
+  unsent_cells_.clear();
+  told_phase_ = Phase::kIdle;
+  return Done(now);
+}
+
+Effects WorkerCore::OnDisconnected(Instant now) {
+  connected_ = false;
+  return Done(now);
+}
+
+Effects WorkerCore::OnMessage(const FromCoordinator& message, Instant now) {
+  if (stopping_) return Done(now);
+  std::visit(
+      [&](const auto& m) {
+        using M = std::decay_t<decltype(m)>;
+        if constexpr (std::is_same_v<M, JobNotice>) {
+          OnNotice(m, now);
+        } else if constexpr (std::is_same_v<M, secagg::Signed<secagg::Offer>>) {
+          OnOffer(m, now);
+        } else if constexpr (std::is_same_v<M, AttemptAborted>) {
+          const auto open = open_.find(m.id.job);
+          if (open != open_.end() && open->second.offer.body.id == m.id) {
+            Say(LogLine::Level::kInfo,
+                fmt::format("{}: ended by the coordinator, reason {}", m.id.Brief(), m.reason));
+            Close(m.id.job);
+          }
+        } else if constexpr (std::is_same_v<M, JobEnded>) {
+          OnJobEnded(m, now);
+        } else if constexpr (std::is_same_v<M, EvaluationRequest>) {
+          OnEvaluationRequest(m, now);
+        } else if constexpr (std::is_same_v<M, Ping>) {
+          fx_.send.push_back(Pong{m.sequence});
+        } else {
+          OnRoundMessage(m, now);
+        }
+      },
+      message);
+  return Done(now);
+}
+
+// ---- Jobs.
+
+StatusOr<Job> WorkerCore::OpenNotice(const JobNotice& notice, Instant now) const {
+  Job job;
+  ASSIGN_OR_RETURN(job.facts, policy::OpenJob(notice.job, p_.charter, now));
+  ASSIGN_OR_RETURN(job.layout, AdapterLayout::Make(job.facts.spec.base_model.shape, job.facts.spec.adapter));
+  job.base_model_absent = job.facts.spec.base_model.sha256 != p_.base_model;
+  if (const auto it = standings_.find(job.id()); it != standings_.end()) job.standing = it->second;
+  if (const auto it = chains_.find(job.id()); it != chains_.end()) job.chain = it->second;
+  return job;
+}
+
+void WorkerCore::Requote(Job& job, Instant now) const {
+  job.answer = policy::AnswerJob(p_.policy, p_.card, p_.charter, p_.charter_hash, p_.self, job.facts.spec,
+                                 job.id(), job.facts.submitter, *p_.ledger, job.rounds_done, now);
+}
+
+void WorkerCore::WarmUp(const Job& job, Instant now) {
+  const policy::JobSpec& spec = job.facts.spec;
+  TrainerDesk::Out out;
+  desk_.Register(job.id(), {spec.base_model.shape, spec.adapter, spec.training.sequence_tokens}, now, out);
+  Apply(std::move(out), now);
+}
+
+void WorkerCore::OnNotice(const JobNotice& notice, Instant now) {
+  StatusOr<Job> opened = OpenNotice(notice, now);
+  if (!opened.ok()) {
+    // Without a verified submitter there is no job to name: only the file's bytes are known.
+    Say(LogLine::Level::kWarning, fmt::format("a job was refused: {}", Message(opened.status())));
+    const auto peer = policy::CheckPeer(p_.charter, notice.job.submitter_chain, now);
+    JobAnswer answer;
+    answer.verdict = Verdict::kRefused;
+    answer.job = peer.ok() ? policy::JobIdOf(notice.job.file, peer->id) : JobId{};
+    answer.rules = {opened.status().code() == StatusCode::kInvalidArgument
+                        ? policy::RuleCode::kJobMalformed
+                        : policy::RuleCode::kSubmitterSignature};
+    fx_.send.push_back(answer);
+    return;
+  }
+  Job* job = FindJob(opened->id());
+  if (job == nullptr) {
+    if (jobs_.size() >= kMaxJobs) {
+      const auto old =
+          std::ranges::find_if(jobs_, [](const auto& j) { return !j.second.run || j.second.ended; });
+      if (old == jobs_.end()) {
+        Say(LogLine::Level::kWarning, "a job was ignored: too many are running");
+        return;
+      }
+      jobs_.erase(old);
+    }
+    const JobId id = opened->id();
+    job = &jobs_.emplace(id, *std::move(opened)).first->second;
+  }
+  job->run = job->run || notice.run;
+  job->ended = job->ended && !notice.run;
+  job->rounds_done = std::max(job->rounds_done, notice.rounds_done);
+  Requote(*job, now);
+  const JobAnswer answer = AnswerOf(*job, desk_.state() == TrainerDesk::State::kBarred);
+  fx_.send.push_back(answer);
+  for (const policy::Refusal& refusal : job->answer.refusals)
+    Say(LogLine::Level::kInfo,
+        fmt::format("job {}: {}: {}", job->id().brief(),
+                    policy::DescribeRule(static_cast<uint32_t>(refusal.code)), refusal.detail));
+  if (job->run && answer.verdict == Verdict::kEligible) WarmUp(*job, now);
+}
+
+void WorkerCore::OnJobEnded(const JobEnded& ended, Instant now) {
+  Job* job = FindJob(ended.job);
+  if (job == nullptr) return;
+  Say(LogLine::Level::kInfo, fmt::format("job {}: ended", ended.job.brief()));
+  job->ended = true;
+  job->delta.reset();
+  held_.erase(ended.job);
+  walks_.erase(ended.job);
+  Close(ended.job);
+  TrainerDesk::Out out;
+  desk_.CancelTraining(ended.job, now, out);
+  Apply(std::move(out), now);
+}
+
+StatusOr<WorkerCore::DecisionReply> WorkerCore::OnDecision(const JobId& id, Decision decision, Instant now) {
+  Job* job = FindJob(id);
+  if (job == nullptr) return NotFound("no job {} is known here", id.brief());
+  if (decision == Decision::kNone) return InvalidArgument("expected a decision");
+  if (job->standing.withdrawn) return FailedPrecondition("job {} was withdrawn: that is final", id.brief());
+  const auto open = open_.find(id);
+  const bool left = open != open_.end() && open->second.round.phase() >= secagg::WorkerPhase::kInputBegun;
+  fx_.records.push_back(DecisionTaken{id, decision});
+  job->standing.Apply(decision);
+  standings_[id] = job->standing;
+  std::string text = fmt::format("job {}: {}", id.brief(), DecisionName(decision));
+  if (decision == Decision::kWithdraw || decision == Decision::kDeny || decision == Decision::kPause) {
+    if (decision == Decision::kPause && left) {
+      text += "; the attempt that is under way ends first";
+    } else if (open != open_.end()) {
+      text += left ? "; a masked vector had left, its charge stands" : "; nothing had left, keys are erased";
+      Leave(id, DropoutCode::kWithdrawn, secagg::RefusalCode::kNone, now);
+    } else {
+      text += "; no attempt was open";
+    }
+    job->delta.reset();
+    held_.erase(id);
+    walks_.erase(id);
+    TrainerDesk::Out out;
+    desk_.Cancel(id, now, out);
+    Apply(std::move(out), now);
+  }
+  const JobAnswer answer = AnswerOf(*job, desk_.state() == TrainerDesk::State::kBarred);
+  fx_.send.push_back(answer);
+  if (job->run && !job->ended && answer.verdict == Verdict::kEligible) WarmUp(*job, now);
+  Say(LogLine::Level::kInfo, text);
+  return DecisionReply{Done(now), text};
+}
+
+// ---- Trainer.
+
+void WorkerCore::Apply(TrainerDesk::Out out, Instant now) {
+  for (Command& command : out.commands) fx_.commands.push_back(std::move(command));
+  for (LogLine& line : out.log) Say(line.level, std::move(line.text));
+  for (TaskOutcome& outcome : out.outcomes) OnOutcome(std::move(outcome), now);
+}
+
+Effects WorkerCore::OnTrainer(const TrainerEvent& event, Instant now) {
+  const bool barred = desk_.state() == TrainerDesk::State::kBarred;
+  TrainerDesk::Out out;
+  desk_.On(event, now, out);
+  Apply(std::move(out), now);
+  if (!barred && desk_.state() == TrainerDesk::State::kBarred) {
+    for (const auto& [id, job] : jobs_)
+      if (job.run && !job.ended) fx_.send.push_back(AnswerOf(job, true));
+  }
+  return Done(now);
+}
+
+void WorkerCore::OnOutcome(TaskOutcome outcome, Instant now) {
+  if (const auto* evaluate = std::get_if<EvaluateTask>(&outcome.task))
+    return OnEvaluated(*evaluate, outcome.answer, now);
+  const auto& task = std::get<TrainTask>(outcome.task);
+  Job* job = FindJob(task.job);
+  if (job == nullptr) return;
+  Status status = outcome.answer.status();
+  if (status.ok()) {
+    const auto& trained = std::get<sandbox::Trained>(outcome.answer->message);
+    const Floats& delta = outcome.answer->weights;
+    if (!delta || delta->size() != job->layout.delta_elements()) {
+      status = InvalidArgument("the trainer's delta has another length than the job's");
+    } else if (auto norm = L2Norm(*delta); !norm.ok()) {
+      status = norm.status();
+    } else {
+      const auto& t = job->facts.spec.training;
+      const double planned = double(t.local_steps) * t.batch_sequences * t.sequence_tokens;
+      const double share = std::min(1.0, static_cast<double>(trained.target_tokens) / planned);
+      job->delta = RoundDelta{task.round, task.adapter, delta, {trained.mean_loss, share}};
+      Say(LogLine::Level::kInfo,
+          fmt::format(
+              "job {} round {}: trained {} steps, {} tokens, {:.1f} tokens/s, loss {:.4f}, delta norm {:.4f}",
+              task.job.brief(), task.round, trained.steps, trained.tokens,
+              trained.seconds > 0 ? static_cast<double>(trained.tokens) / trained.seconds : 0.0,
+              trained.mean_loss, *norm));
+      return MayBegin(task.job, now);
+    }
+  }
+  Say(LogLine::Level::kError,
+      fmt::format("job {} round {}: {}", task.job.brief(), task.round, Message(status)));
+  Leave(task.job,
+        status.code() == StatusCode::kPermissionDenied ? DropoutCode::kPolicyRefused
+                                                       : DropoutCode::kTrainerFailed,
+        secagg::RefusalCode::kNone, now);
+}
+
+// ---- Ends.
+
+void WorkerCore::Close(const JobId& job) {
+  const auto it = open_.find(job);
+  if (it == open_.end()) return;
+  if (it->second.uploading) fx_.commands.push_back(CancelUpload{it->second.offer.body.id});
+  it->second.round.Erase();
+  open_.erase(it);
+}
+
+void WorkerCore::Leave(const JobId& job, DropoutCode code, secagg::RefusalCode refusal, Instant) {
+  const auto it = open_.find(job);
+  if (it == open_.end()) return;
+  const AttemptId id = it->second.offer.body.id;
+  fx_.send.push_back(Dropout{id, code, refusal});
+  Say(LogLine::Level::kWarning,
+      fmt::format("{}: left: {}{}{}", id.Brief(), DropoutName(code),
+                  refusal == secagg::RefusalCode::kNone ? "" : ", ",
+                  refusal == secagg::RefusalCode::kNone ? std::string_view() : secagg::RefusalName(refusal)));
+  Close(job);
+}
+
+Effects WorkerCore::OnStorageFailed(Instant now) {
+  fx_ = {};
+  Say(LogLine::Level::kError, "the region's storage cannot be written: every open attempt ends");
+  while (!open_.empty())
+    Leave(open_.begin()->first, DropoutCode::kStorageFull, secagg::RefusalCode::kNone, now);
+  return Done(now);
+}
+
+Effects WorkerCore::OnShutdown(Instant now) {
+  stopping_ = true;
+  while (!open_.empty())
+    Leave(open_.begin()->first, DropoutCode::kShuttingDown, secagg::RefusalCode::kNone, now);
+  held_.clear();
+  walks_.clear();
+  fx_.commands.push_back(StopTrainer{});
+  Effects out = Done(now);
+  out.wake.reset();
+  return out;
+}
+
+Effects WorkerCore::OnTimer(Instant now) {
+  std::vector<JobId> late;
+  for (const auto& [job, open] : open_)
+    if (open.deadline && now >= *open.deadline) late.push_back(job);
+  for (const JobId& job : late) {
+    // The coordinator has its own, earlier deadline: it does not wait for a word from here.
+    Say(LogLine::Level::kWarning,
+        fmt::format("{}: given up, no answer in time while {}", open_.at(job).offer.body.id.Brief(),
+                    secagg::WorkerPhaseName(open_.at(job).round.phase())));
+    Close(job);
+  }
+  TrainerDesk::Out out;
+  desk_.OnTimer(now, out);
+  if (rest_at_ && now >= *rest_at_) desk_.Rest(out);
+  Apply(std::move(out), now);
+  return Done(now);
+}
+
+// ---- What is shown.
+
+std::optional<AttemptId> WorkerCore::ActiveAttempt() const {
+  if (open_.empty()) return std::nullopt;
+  return open_.begin()->second.offer.body.id;
+}
+
+Phase WorkerCore::CurrentPhase() const {
+  for (const auto& [job, open] : open_)
+    if (open.uploading) return open.sent_bytes == 0 ? Phase::kMasking : Phase::kUploading;
+  if (const TrainerTask* task = desk_.running())
+    return std::holds_alternative<TrainTask>(*task) ? Phase::kTraining : Phase::kEvaluating;
+  if (desk_.state() == TrainerDesk::State::kStarting || desk_.state() == TrainerDesk::State::kPreparing)
+    return Phase::kLoading;
+  return open_.empty() ? Phase::kIdle : Phase::kWaiting;
+}
+
+void WorkerCore::TellProgress(bool always) {
+  const auto attempt = ActiveAttempt();
+  const CoreStatus now = status();
+  const bool moved = now.phase != told_phase_ || now.permille >= told_permille_ + kProgressStep;
+  if (!connected_ || (!moved && !always)) return;
+  told_phase_ = now.phase;
+  told_permille_ = now.permille;
+  if (!attempt && now.phase != Phase::kIdle) return;
+  if (attempt) fx_.send.push_back(Progress{*attempt, now.phase, now.permille});
+}
+
+CoreStatus WorkerCore::status() const {
+  CoreStatus status;
+  status.phase = CurrentPhase();
+  if (const auto attempt = ActiveAttempt()) status.attempt = *attempt;
+  if (desk_.running() != nullptr) status.permille = desk_.progress().permille;
+  if (status.phase == Phase::kUploading) {
+    for (const auto& [job, open] : open_)
+      if (open.uploading)
+        status.permille = static_cast<uint32_t>(1000 * open.sent_bytes / (4 * open.plan.total_elements()));
+  }
+  status.tokens_per_second = desk_.progress().tokens_per_second;
+  status.train_loss = desk_.progress().loss;
+  status.trainer = desk_.ready();
+  status.trainer_barred = desk_.state() == TrainerDesk::State::kBarred;
+  status.last_error = last_error_;
+  for (const auto& [id, job] : jobs_)
+    status.jobs.push_back({id, job.facts.spec.name, job.facts.submitter, AnswerOf(job, status.trainer_barred),
+                           job.answer.needs_approval && !job.standing.approved});
+  return status;
+}
+
+}  // namespace concordat::worker

@@ -1,0 +1,217 @@
+#ifndef CONCORDAT_WORKER_CORE_WORKER_CORE_H_
+#define CONCORDAT_WORKER_CORE_WORKER_CORE_H_
+
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "policy/charter.h"
+#include "policy/ledger.h"
+#include "policy/region_policy.h"
+#include "privacy/secagg/peer_verifier.h"
+#include "privacy/secagg/worker_round.h"
+#include "worker/core/effects.h"
+#include "worker/core/job_desk.h"
+#include "worker/core/trainer_desk.h"
+
+namespace concordat::worker {
+
+/// What a core rests on. Pointers are borrowed and must outlive it.
+struct CoreParams {
+  SpiffeId self;
+  const crypto::SigningKey* key = nullptr;
+  const secagg::PeerVerifier* peers = nullptr;
+  RandomSource* random = nullptr;
+  policy::Charter charter;
+  Digest charter_hash;
+  policy::RegionPolicy policy;
+  policy::DatasetCard card;
+  const policy::Ledger* ledger = nullptr;  // read only: the shell charges
+  Digest base_model;                       // of the model that this region has
+  DeskOptions desk;
+  Millis rest_after{300'000};  // without live jobs, the trainer ends after this
+};
+
+/// One job as the region's operator sees it.
+struct JobStatus {
+  JobId id;
+  std::string name;
+  SpiffeId submitter;
+  JobAnswer answer;
+  bool needs_approval = false;
+};
+
+struct CoreStatus {
+  Phase phase = Phase::kIdle;
+  uint32_t permille = 0;
+  AttemptId attempt;  // of the newest open attempt; zero when none is open
+  double tokens_per_second = 0;
+  double train_loss = 0;  // nats per token; stays in the region
+  std::vector<JobStatus> jobs;
+  std::optional<sandbox::Ready> trainer;
+  bool trainer_barred = false;
+  std::string last_error;
+};
+
+/// A region's worker: knows the jobs, checks every word of the coordinator, has the trainer train, and lets a
+/// masked vector leave only once it is allowed, charged and on record.
+///
+///   JobNotice → answer;   Offer → advert, and training starts;   keys, delivery: secagg::WorkerRound
+///   masks ready and delta trained → charge → "begun" on record → StartUpload → header → survivors →
+///   agreement → unmask → result: sum fetched, adapter recomputed, ResultAck
+///
+/// An attempt that this worker entered before a restart is never entered again: its keys are gone, and it was
+/// lost there. The delta of a round serves all its attempts; rounding, noise and charge are fresh each time.
+///
+/// A message of an attempt that is refused ends the attempt for this worker: keys erased, Dropout with the
+/// refusal's code, message and signature kept as evidence. Messages of attempts that are not open change
+/// nothing. Pure: no clock, lock, file or thread; not thread-safe. Every call returns what to do, see
+/// Effects.
+class WorkerCore {
+ public:
+  /// InvalidArgument when the charter's coordinator has no usable key.
+  /// \param journal what earlier processes recorded, in order
+  static StatusOr<std::unique_ptr<WorkerCore>> Make(CoreParams params, const std::vector<Record>& journal);
+
+  Effects OnConnected(Instant now);
+  Effects OnDisconnected(Instant now);
+  Effects OnMessage(const FromCoordinator& message, Instant now);
+  Effects OnTrainer(const TrainerEvent& event, Instant now);
+  Effects OnCharged(const ChargeOutcome& outcome, Instant now);
+  Effects OnUpload(const UploadEvent& event, Instant now);
+  Effects OnFetched(const Fetched& fetched, Instant now);
+  Effects OnTimer(Instant now);
+  /// Something that had to be durable could not be written: every open attempt ends.
+  Effects OnStorageFailed(Instant now);
+  /// The process is about to end: every open attempt ends, keys are erased.
+  Effects OnShutdown(Instant now);
+  struct DecisionReply {
+    Effects effects;
+    std::string text;  // what it did, for the operator
+  };
+  /// NotFound for a job that this worker does not know; FailedPrecondition when it is withdrawn already or
+  /// the decision makes no sense there.
+  StatusOr<DecisionReply> OnDecision(const JobId& id, Decision decision, Instant now);
+
+  CoreStatus status() const;
+
+ private:
+  WorkerCore(CoreParams params, crypto::VerifyKey coordinator, const std::vector<Record>& journal);
+
+  /// One attempt that is open here.
+  struct Open {
+    Open(const secagg::Signed<secagg::Offer>& signed_offer, secagg::WorkerRound machine,
+         EncodingPlan encoding, LedgerCharge price)
+        : offer(signed_offer),
+          round(std::move(machine)),
+          plan(std::move(encoding)),
+          charge(std::move(price)) {}
+    secagg::Signed<secagg::Offer> offer;
+    secagg::WorkerRound round;
+    EncodingPlan plan;
+    LedgerCharge charge;
+    std::optional<Instant> deadline;
+    bool charging = false;
+    bool uploading = false;
+    uint64_t sent_bytes = 0;
+    std::map<std::string, Evidence> accepted;  // by name: what a refused repeat contradicts
+    std::optional<secagg::Result> result;      // verified; its sum is on the way
+  };
+  /// An adapter of a round that this worker missed, followed back to one that it knows.
+  struct Walk {
+    secagg::Signed<secagg::Offer> offer;
+    std::shared_ptr<const AdapterBlob> newest;
+    Digest next;            // hash of the blob that is on the way
+    RoundIndex next_round;  // and its round
+  };
+  /// An evaluation request that is being answered.
+  struct Evaluation {
+    EvaluationRequest request;
+    std::vector<std::optional<sandbox::Evaluated>> results;
+    std::map<Digest, Floats> weights;  // as they arrive
+    LedgerCharge charge;
+    bool charging = false;
+  };
+
+  // worker_core.cc
+  Effects Done(Instant now);
+  void Say(LogLine::Level level, std::string text);
+  void Apply(TrainerDesk::Out out, Instant now);
+  void OnOutcome(TaskOutcome outcome, Instant now);
+  void OnNotice(const JobNotice& notice, Instant now);
+  void OnJobEnded(const JobEnded& ended, Instant now);
+  StatusOr<Job> OpenNotice(const JobNotice& notice, Instant now) const;
+  void Requote(Job& job, Instant now) const;
+  void WarmUp(const Job& job, Instant now);
+  Job* FindJob(const JobId& id);
+  void Leave(const JobId& job, DropoutCode code, secagg::RefusalCode refusal, Instant now);
+  void Close(const JobId& job);
+  void TellProgress(bool always);
+  std::optional<AttemptId> ActiveAttempt() const;
+  Phase CurrentPhase() const;
+
+  // worker_core_attempt.cc
+  void OnOffer(const secagg::Signed<secagg::Offer>& offer, Instant now);
+  StatusOr<bool> HaveAdapter(Job& job, const secagg::Signed<secagg::Offer>& offer, Instant now);
+  Status CheckFresh(const Job& job, const secagg::Offer& offer) const;
+  void Enter(Job& job, const secagg::Signed<secagg::Offer>& offer, Instant now);
+  void RefuseOffer(const secagg::Signed<secagg::Offer>& offer, DropoutCode code, const Status& why);
+  template <typename T>
+  void OnRoundMessage(const secagg::Signed<T>& message, Instant now);
+  void Carry(Open& open, secagg::WorkerEffects effects, Instant now);
+  void TrainFor(Job& job, const secagg::Offer& offer, Instant now);
+  void MayBegin(const JobId& job, Instant now);
+  void Begin(const JobId& job, const ChargeOutcome& outcome, Instant now);
+  void OnUploaded(const Uploaded& done, Instant now);
+  void OnUploadEnded(const UploadEnded& ended, Instant now);
+  void Receipts(const AttemptId& id, uint64_t bytes, const Digest& sha256, Instant now);
+  void Receive(policy::Receipt receipt, policy::ArtefactKind kind, policy::RuleCode rule, uint64_t bytes);
+  void OnSum(const JobId& job, const Fetched& fetched, Instant now);
+  void OnWalk(const JobId& job, const Fetched& fetched, Instant now);
+  Status StepWalk(Job& job, Walk& walk, const Fetched& fetched, bool* arrived);
+  void KeepEvidence(const AttemptId& id, std::string_view name, Bytes body,
+                    const crypto::Signature& signature);
+
+  // worker_core_evaluation.cc
+  void OnEvaluationRequest(const EvaluationRequest& request, Instant now);
+  void OnEvaluationFetched(const Fetched& fetched, Instant now);
+  void QueueEvaluation(Evaluation& evaluation, size_t index, Floats weights, Instant now);
+  void OnEvaluated(const EvaluateTask& task, const StatusOr<TrainerSaid>& answer, Instant now);
+  void ChargeEvaluation(const Digest& request, Instant now);
+  void Release(const Digest& request, const ChargeOutcome& outcome, Instant now);
+  void Answer(const JobId& job, EvaluationCell cell);
+  std::vector<policy::Refusal> ReleaseRefusals(const Job& job, const LedgerCharge& charge, Instant now) const;
+  policy::SandboxState Sandbox() const;
+
+  CoreParams p_;
+  crypto::VerifyKey coordinator_;
+  TrainerDesk desk_;
+  Effects fx_;  // of the event at hand
+  bool connected_ = false;
+  bool stopping_ = false;
+  std::optional<Instant> rest_at_;
+  std::string last_error_;
+
+  std::map<JobId, Job> jobs_;
+  std::map<JobId, Open> open_;
+  std::map<JobId, secagg::Signed<secagg::Offer>> held_;  // offers that wait for the sum of the round before
+  std::map<JobId, Walk> walks_;
+  std::map<Digest, Evaluation> evaluations_;
+  std::vector<EvaluationCell> unsent_cells_;
+
+  // From the journal, grown as it grows.
+  std::set<AttemptId> entered_;
+  std::map<std::pair<JobId, RoundIndex>, uint32_t> begun_;
+  std::map<JobId, JobStanding> standings_;
+  std::map<JobId, std::map<RoundIndex, Digest>> chains_;
+
+  Phase told_phase_ = Phase::kIdle;
+  uint32_t told_permille_ = 0;
+};
+
+}  // namespace concordat::worker
+
+#endif  // CONCORDAT_WORKER_CORE_WORKER_CORE_H_

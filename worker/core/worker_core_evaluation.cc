@@ -1,0 +1,215 @@
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "common/canonical.h"
+#include "privacy/crypto/hash.h"
+#include "privacy/mechanism/discrete_gaussian.h"
+#include "worker/core/worker_core.h"
+
+// A region's evaluation cell: an artefact of its own kind, allowed by the policy, clipped, noised, charged,
+// receipted; or withheld.
+namespace concordat::worker {
+namespace {
+
+constexpr size_t kMaxEvaluations = 8;  // under way at once
+constexpr size_t kMaxCellsKept = 256;  // of one job, to answer a repeated request with the same numbers
+constexpr size_t kMaxUnsentCells = 64;
+
+Bytes CanonicalCell(const EvaluationCell& cell) {
+  CanonicalWriter out;
+  out.Put(cell.request);
+  out.Count(cell.values.size());
+  for (int64_t value : cell.values) out.I64(value);
+  return out.Take();
+}
+
+}  // namespace
+
+void WorkerCore::Answer(const JobId& job_id, EvaluationCell cell) {
+  if (Job* job = FindJob(job_id); job != nullptr && job->cells.size() < kMaxCellsKept)
+    job->cells[cell.request] = cell;
+  if (connected_)
+    fx_.send.push_back(std::move(cell));
+  else if (unsent_cells_.size() < kMaxUnsentCells)
+    unsent_cells_.push_back(std::move(cell));
+}
+
+std::vector<policy::Refusal> WorkerCore::ReleaseRefusals(const Job& job, const LedgerCharge& charge,
+                                                         Instant now) const {
+  policy::LedgerView view;
+  view.spent = p_.ledger->Spent(now);
+  view.after_job = p_.ledger->SpentAfter(now, std::span(&charge, 1));
+  view.budget = p_.ledger->budget().epsilon;
+  const policy::PolicyQuestion question{p_.policy, p_.card,        p_.charter,          p_.charter_hash,
+                                        p_.self,   job.facts.spec, job.facts.submitter, view};
+  auto refusals = policy::EvaluateRelease(question, p_.ledger->CountOf(ChargeKind::kEvaluation, job.id()));
+  if (refusals.empty() && view.after_job > view.budget)
+    refusals.push_back({policy::RuleCode::kDatasetBudget, "the budget does not cover an evaluation cell"});
+  if (refusals.empty() && (job.standing.denied || job.standing.withdrawn || job.standing.halted))
+    refusals.push_back({policy::RuleCode::kApprovalDenied, "the operator said no"});
+  return refusals;
+}
+
+void WorkerCore::OnEvaluationRequest(const EvaluationRequest& request, Instant now) {
+  EvaluationCell cell;
+  cell.request = request.request;
+  cell.state = CellState::kFailed;
+  Job* job = FindJob(request.job);
+  if (evaluations_.contains(request.request)) return;  // a repeat: the answer is under way
+  if (job == nullptr || request.adapters.empty() || request.adapters.size() > kMaxModelsInRequest ||
+      job->base_model_absent || evaluations_.size() >= kMaxEvaluations)
+    return Answer(request.job, std::move(cell));
+  if (const auto said = job->cells.find(request.request); said != job->cells.end()) {
+    // Fresh noise over the same figures would average out: a repeat gets the same cell.
+    fx_.send.push_back(said->second);
+    return;
+  }
+  Evaluation evaluation;
+  evaluation.request = request;
+  evaluation.results.resize(request.adapters.size());
+  evaluation.charge.kind = ChargeKind::kEvaluation;
+  evaluation.charge.attempt = {request.job, request.round,
+                               p_.ledger->CountOf(ChargeKind::kEvaluation, request.job)};
+  auto curve = policy::EvaluationCurve(p_.policy.artefacts.evaluation,
+                                       static_cast<uint32_t>(2 * request.adapters.size()));
+  if (curve.ok()) evaluation.charge.curve = *std::move(curve);
+  const auto refusals = ReleaseRefusals(*job, evaluation.charge, now);
+  if (!refusals.empty() || evaluation.charge.curve.empty()) {
+    cell.state = CellState::kWithheld;
+    cell.rule = refusals.empty() ? policy::RuleCode::kArtefactEvaluation : refusals.front().code;
+    Say(LogLine::Level::kInfo, fmt::format("job {}: evaluation withheld: {}", request.job.brief(),
+                                           policy::DescribeRule(static_cast<uint32_t>(cell.rule))));
+    // Not kept: the operator may change the policy and the researcher ask again.
+    fx_.send.push_back(std::move(cell));
+    return;
+  }
+  Evaluation& placed = evaluations_.emplace(request.request, std::move(evaluation)).first->second;
+  WarmUp(*job, now);
+  for (size_t i = 0; i < request.adapters.size(); ++i) {
+    const Digest& adapter = request.adapters[i];
+    if (adapter.is_zero()) {
+      QueueEvaluation(placed, i, nullptr, now);
+    } else if (job->adapter && job->adapter->hash == adapter) {
+      QueueEvaluation(placed, i, job->adapter->weights(), now);
+    } else {
+      fx_.commands.push_back(Fetch{adapter, 4 * job->layout.adapter_elements() + 4096});
+    }
+    if (!evaluations_.contains(request.request)) return;  // the trainer is barred: answered already
+  }
+}
+
+void WorkerCore::QueueEvaluation(Evaluation& evaluation, size_t index, Floats weights, Instant now) {
+  EvaluateTask task{evaluation.request.request, evaluation.request.job, index,
+                    evaluation.request.max_documents, std::move(weights)};
+  TrainerDesk::Out out;
+  desk_.Enqueue(std::move(task), now, out);
+  Apply(std::move(out), now);
+}
+
+void WorkerCore::OnEvaluationFetched(const Fetched& fetched, Instant now) {
+  std::vector<Digest> waiting;
+  for (const auto& [request, evaluation] : evaluations_)
+    if (std::ranges::count(evaluation.request.adapters, fetched.sha256) > 0) waiting.push_back(request);
+  for (const Digest& request : waiting) {
+    Evaluation& evaluation = evaluations_.at(request);
+    const Job& job = jobs_.at(evaluation.request.job);
+    StatusOr<AdapterBlob> blob = fetched.content.status();
+    if (fetched.content.ok() && AdapterHash(*fetched.content) == fetched.sha256)
+      blob = DecodeAdapterBlob(*fetched.content, job.layout);
+    if (!blob.ok() || blob->job != job.id()) {
+      Say(LogLine::Level::kWarning, fmt::format("job {}: evaluation failed: no adapter {} of this job",
+                                                job.id().brief(), fetched.sha256.brief()));
+      EvaluationCell cell{request, CellState::kFailed, {}, policy::RuleCode::kNone, 0};
+      const JobId id = job.id();
+      evaluations_.erase(request);
+      Answer(id, std::move(cell));
+      continue;
+    }
+    const auto shared = std::make_shared<const AdapterBlob>(*std::move(blob));
+    const std::vector<Digest> adapters = evaluation.request.adapters;
+    for (size_t i = 0; i < adapters.size(); ++i) {
+      if (adapters[i] != fetched.sha256) continue;
+      const auto still = evaluations_.find(request);
+      if (still == evaluations_.end()) break;
+      if (!still->second.results[i]) QueueEvaluation(still->second, i, Floats(shared, &shared->weights), now);
+    }
+  }
+}
+
+void WorkerCore::OnEvaluated(const EvaluateTask& task, const StatusOr<TrainerSaid>& answer, Instant now) {
+  const auto it = evaluations_.find(task.request);
+  if (it == evaluations_.end()) return;
+  if (!answer.ok()) {
+    Say(LogLine::Level::kWarning,
+        fmt::format("job {}: evaluation failed: {}", task.job.brief(), Message(answer.status())));
+    evaluations_.erase(it);
+    return Answer(task.job, {task.request, CellState::kFailed, {}, policy::RuleCode::kNone, 0});
+  }
+  const auto& evaluated = std::get<sandbox::Evaluated>(answer->message);
+  it->second.results[task.index] = evaluated;
+  Say(LogLine::Level::kInfo,
+      fmt::format("job {}: evaluated model {} on {} documents: {:.4f} bits per byte, standard error {:.4f}",
+                  task.job.brief(), task.index, evaluated.documents, evaluated.bits_per_byte,
+                  evaluated.standard_error));
+  const auto& results = it->second.results;
+  if (std::ranges::all_of(results, [](const auto& r) { return r.has_value(); }))
+    ChargeEvaluation(task.request, now);
+}
+
+void WorkerCore::ChargeEvaluation(const Digest& request, Instant now) {
+  Evaluation& evaluation = evaluations_.at(request);
+  // Another cell may have been paid for since this one was asked for.
+  evaluation.charge.attempt.attempt = p_.ledger->CountOf(ChargeKind::kEvaluation, evaluation.request.job);
+  const auto refusals = ReleaseRefusals(jobs_.at(evaluation.request.job), evaluation.charge, now);
+  if (!refusals.empty()) {
+    EvaluationCell cell{request, CellState::kWithheld, {}, refusals.front().code, 0};
+    const JobId job = evaluation.request.job;
+    evaluations_.erase(request);
+    return Answer(job, std::move(cell));
+  }
+  evaluation.charging = true;
+  fx_.charges.push_back(evaluation.charge);
+}
+
+void WorkerCore::Release(const Digest& request, const ChargeOutcome& outcome, Instant now) {
+  const auto node = evaluations_.extract(request);
+  const Evaluation& evaluation = node.mapped();
+  const auto& rule = p_.policy.artefacts.evaluation;
+  EvaluationCell cell{request, CellState::kFailed, {}, policy::RuleCode::kNone, 0};
+  const auto variance = policy::EvaluationVariance(rule);
+  if (!outcome.status.ok() || !variance.ok()) {
+    Say(LogLine::Level::kError,
+        fmt::format("job {}: evaluation not charged: {}", evaluation.request.job.brief(),
+                    Message(outcome.status.ok() ? variance.status() : outcome.status)));
+    return Answer(evaluation.request.job, std::move(cell));
+  }
+  cell.state = CellState::kReleased;
+  cell.epsilon_charged = CostOf(outcome.epsilon_before, outcome.epsilon_after);
+  const ExactDiscreteGaussian noise(*variance);
+  for (const auto& result : evaluation.results) {
+    for (double figure : {result->bits_per_byte, result->standard_error}) {
+      int64_t draw = 0;
+      noise.Sample(*p_.random, std::span(&draw, 1));
+      // To millionths only after the noise: what is computed from a noised number costs nothing more.
+      const auto noised = static_cast<double>(policy::EvaluationClip(rule, figure) + draw);
+      cell.values.push_back(std::llround(noised * (kCellUnits / policy::kEvaluationUnits)));
+    }
+  }
+  policy::Receipt receipt;
+  receipt.time = now;
+  receipt.worker = p_.self;
+  receipt.attempt = evaluation.charge.attempt;
+  receipt.sha256 = crypto::Sha256(CanonicalCell(cell));
+  receipt.from = p_.self.jurisdiction();
+  receipt.to = p_.charter.coordinator.id.jurisdiction();
+  receipt.epsilon_charged = cell.epsilon_charged;
+  receipt.sandbox = Sandbox();
+  receipt.charter = p_.charter_hash;
+  receipt.ledger_head = outcome.ledger_head;
+  Receive(std::move(receipt), policy::ArtefactKind::kEvaluation, policy::RuleCode::kArtefactEvaluation,
+          cell.values.size() * sizeof(int64_t));
+  Answer(evaluation.request.job, std::move(cell));
+}
+
+}  // namespace concordat::worker
