@@ -86,6 +86,10 @@ class HeaderSax {
   }
   bool key(std::string& v) {
     if (state_ == State::kRoot) {
+      // Names go into messages and logs.
+      if (std::any_of(v.begin(), v.end(), [](unsigned char c) { return c < 0x20 || c == 0x7f; })) {
+        return Stop("a tensor name with control characters");
+      }
       if (v == kMetadataKey && std::exchange(has_metadata_, true)) return Stop("__metadata__ twice");
     } else if (state_ == State::kTensor) {
       if (v != "dtype" && v != "shape" && v != "data_offsets") return Stop("unknown field");

@@ -205,6 +205,10 @@ class GgufParser {
 
   Status TensorEntry() {
     ASSIGN_OR_RETURN(const std::string_view name, Text("tensor name", kMaxNameBytes));
+    // Names go into messages and logs.
+    if (name.empty() || Printable(name) != name.substr(0, 80)) {
+      return InvalidArgument("tensor '{}': name: expected printable ASCII", Printable(name));
+    }
     GgufTensor t;
     t.name = name;
     uint64_t offset = 0;
