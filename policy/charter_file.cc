@@ -312,7 +312,7 @@ std::string CharterText(const Charter& charter) {
   const auto key = crypto::VerifyKey::FromSpki(coordinator.spki);
   out += fmt::format(
       "# The coordinator is known by its own root and by the key that signs its messages.\n"
-      "coordinator:\n  id: {}\n  address: \"{}\"\n  tls_name: {}\n  key: {}  root: {}",
+      "coordinator:\n  id: {}\n  address: \"{}\"\n  tls_name: \"{}\"\n  key: {}  root: {}",
       coordinator.id.ToString(), coordinator.address, coordinator.tls_name,
       Block(key.ok() ? key->ToPem() : "", "    "), Block(coordinator.root_pem, "    "));
   out +=

@@ -46,8 +46,8 @@ struct CoordinatorInitOptions {
 Status InitCoordinator(const std::filesystem::path& folder, const CoordinatorInitOptions& options,
                        Instant now, RandomSource& random);
 
-/// Issues a fresh leaf for 90 days for the key in `key_file`, which stays as it is, so that rosters and
-/// charters that pin it stay good; replaces `cert_file`.
+/// Issues a fresh leaf with the old one's names, for 90 days, for the key in `key_file`, which stays: rosters
+/// and charters that pin it stay good; replaces `cert_file`.
 Status RenewLeaf(const std::filesystem::path& ca_folder, const std::filesystem::path& key_file,
                  const std::filesystem::path& cert_file, Instant now, RandomSource& random);
 
