@@ -7,6 +7,8 @@ target_compile_options(concordat_options INTERFACE -Wall -Wextra -Werror -Wno-er
   # Floating point must give the same bits at the coordinator and in every region: no fused multiply-add
   # that one compiler forms and another does not.
   -ffp-contract=off)
+# gRPC asks for it: set for all, so that tests with and without gRPC share a precompiled header.
+target_compile_options(concordat_options INTERFACE -pthread)
 target_include_directories(concordat_options INTERFACE ${CMAKE_SOURCE_DIR})
 if(CONCORDAT_SANITIZER STREQUAL "address")
   target_compile_options(concordat_options INTERFACE -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer)

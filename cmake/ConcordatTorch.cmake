@@ -19,8 +19,10 @@ option(CONCORDAT_CUDA "Link the trainer with LibTorch's CUDA libraries" OFF)
 
 add_library(concordat_torch INTERFACE)
 add_library(concordat::torch ALIAS concordat_torch)
-target_include_directories(concordat_torch SYSTEM INTERFACE
-  ${CONCORDAT_TORCH}/include ${CONCORDAT_TORCH}/include/torch/csrc/api/include)
+# -idirafter: the wheel carries headers of other libraries too (its own fmt), which must not hide the system's.
+foreach(dir ${CONCORDAT_TORCH}/include ${CONCORDAT_TORCH}/include/torch/csrc/api/include)
+  target_compile_options(concordat_torch INTERFACE "SHELL:-idirafter ${dir}")
+endforeach()
 target_link_libraries(concordat_torch INTERFACE ${CONCORDAT_TORCH}/lib/libtorch_cpu.so ${CONCORDAT_TORCH}/lib/libc10.so)
 if(CONCORDAT_CUDA)
   target_compile_definitions(concordat_torch INTERFACE CONCORDAT_CUDA=1)
