@@ -18,7 +18,8 @@ Attention::Attention(const ModelShape& shape, at::ScalarType dtype, at::Device d
       device_(device),
       way_(Way::kBlocks) {
   hidden_ = at::ones({kBlock, kBlock}, at::TensorOptions(device).dtype(at::kBool)).triu(1);
-  if (device.is_cuda() && dtype == at::kBFloat16 && head_dim_ % 8 == 0 && head_dim_ <= 256) way_ = Way::kFlash;
+  if (device.is_cuda() && dtype == at::kBFloat16 && head_dim_ % 8 == 0 && head_dim_ <= 256)
+    way_ = Way::kFlash;
   if (device.is_cpu() && dtype == at::kBFloat16 && kernels) AllocateBrgemm(max_tokens);
 }
 
@@ -85,7 +86,8 @@ void Attention::ForwardBlocks(const at::Tensor& qkv, int64_t tokens, const at::T
                        .mul_(scale_)
                        .view({heads_, count, seen});
     s.narrow(2, first, count)
-        .masked_fill_(hidden_.narrow(0, 0, count).narrow(1, 0, count), -std::numeric_limits<float>::infinity());
+        .masked_fill_(hidden_.narrow(0, 0, count).narrow(1, 0, count),
+                      -std::numeric_limits<float>::infinity());
     const at::Tensor lse = at::logsumexp(s, {-1});
     saved.log_sum_exp.narrow(1, first, count).copy_(lse);
     const at::Tensor p = s.sub_(lse.unsqueeze(-1)).exp_().to(dtype_).view({kv_heads_, -1, seen});
@@ -123,9 +125,7 @@ void Attention::BackwardBlocks(const at::Tensor& qkv, int64_t tokens, const at::
     const at::Tensor ds = dp.sub(delta).mul_(p).mul_(scale_).to(dtype_);
     dv.narrow(1, 0, seen).add_(at::bmm(p.to(dtype_).transpose(1, 2), db));
     dk.narrow(1, 0, seen).add_(at::bmm(ds.transpose(1, 2), qb));
-    Heads(dqkv, tokens, 0)
-        .narrow(1, first, count)
-        .copy_(at::bmm(ds, kb).view({heads_, count, head_dim_}));
+    Heads(dqkv, tokens, 0).narrow(1, first, count).copy_(at::bmm(ds, kb).view({heads_, count, head_dim_}));
   }
   Heads(dqkv, tokens, 1).copy_(dk);
   Heads(dqkv, tokens, 2).copy_(dv);
@@ -146,8 +146,8 @@ void Attention::ForwardFlash(const at::Tensor& qkv, int64_t tokens, const at::Te
   saved.offset = std::get<7>(result);
 }
 
-void Attention::BackwardFlash(const at::Tensor& qkv, int64_t tokens, const at::Tensor& out, const Saved& saved,
-                              const at::Tensor& dout, const at::Tensor& dqkv) const {
+void Attention::BackwardFlash(const at::Tensor& qkv, int64_t tokens, const at::Tensor& out,
+                              const Saved& saved, const at::Tensor& dout, const at::Tensor& dqkv) const {
   const auto by_head = [&](const at::Tensor& t) {
     return t.narrow(0, 0, tokens).view({1, tokens, heads_, head_dim_}).transpose(1, 2);
   };

@@ -73,9 +73,9 @@ class Attention {
   // Right factors in the order that the bf16 dot product wants, one slab a head.
   at::Tensor k_transposed_pairs_, v_pairs_, k_transposed_;
   at::Tensor q_pairs_, q_transposed_pairs_, dout_pairs_, dout_transposed_pairs_;
-  at::Tensor delta_;         // H × P
-  at::Tensor dq_transposed_; // splits × H × d × P, f32
-  at::Tensor scratch_;       // one slice a thread, bytes
+  at::Tensor delta_;          // H × P
+  at::Tensor dq_transposed_;  // splits × H × d × P, f32
+  at::Tensor scratch_;        // one slice a thread, bytes
 };
 
 }  // namespace concordat::train

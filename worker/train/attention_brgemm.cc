@@ -14,8 +14,8 @@
 namespace concordat::train {
 namespace {
 
-using cpu::Bf16;
 using at::native::cpublas::brgemm;
+using cpu::Bf16;
 
 const at::BFloat16* Plain(const Bf16* p) { return reinterpret_cast<const at::BFloat16*>(p); }
 
@@ -83,13 +83,15 @@ void Attention::ForwardBrgemm(const at::Tensor& qkv, int64_t tokens, const at::T
       const int64_t g = i / 2;
       const int64_t slab = g * capacity_ * d;
       if (i % 2 == 0) {
-        cpu::PackPairsTransposed(k + g * d, ld, tokens, Data(k_transposed_pairs_) + slab, padded, d, kKeyPanel);
+        cpu::PackPairsTransposed(k + g * d, ld, tokens, Data(k_transposed_pairs_) + slab, padded, d,
+                                 kKeyPanel);
       } else {
         cpu::PackPairs(v + g * d, ld, tokens, Data(v_pairs_) + slab, padded, d, panel_);
       }
     }
   });
-  const int64_t lds = capacity_ + 16;  // not a power of two, or rows of a block fight for the same cache lines
+  const int64_t lds =
+      capacity_ + 16;  // not a power of two, or rows of a block fight for the same cache lines
   const int64_t ldp = capacity_ + 32;
   at::parallel_for(0, heads_ * blocks, 1, [&](int64_t begin, int64_t end) {
     auto* scratch = static_cast<uint8_t*>(scratch_.data_ptr()) + at::get_thread_num() * scratch_.size(1);
@@ -191,12 +193,14 @@ void Attention::BackwardKeys(const at::Tensor& qkv, int64_t tokens, const at::Te
                                   (i - j) * kBlock, p, ds, ds_pairs, kKeyPanel, kBlock, kBlock);
         for (int64_t c = 0; c < d; c += panel_) {
           const int64_t at = slab + c * padded + first * panel_;
-          brgemm(kBlock, panel_, kBlock, kBlock, panel_, d, add, Plain(p), Plain(Data(dout_pairs_) + at), dv + c);
-          brgemm(kBlock, panel_, kBlock, kBlock, panel_, d, add, Plain(ds), Plain(Data(q_pairs_) + at), dk + c);
+          brgemm(kBlock, panel_, kBlock, kBlock, panel_, d, add, Plain(p), Plain(Data(dout_pairs_) + at),
+                 dv + c);
+          brgemm(kBlock, panel_, kBlock, kBlock, panel_, d, add, Plain(ds), Plain(Data(q_pairs_) + at),
+                 dk + c);
         }
         for (int64_t c = 0; c < kBlock; c += kKeyPanel) {
-          brgemm(d, kKeyPanel, kBlock, padded, kKeyPanel, capacity_, j != split, Plain(k_transposed + j * kBlock),
-                 Plain(ds_pairs + c * kBlock), dq + first + c);
+          brgemm(d, kKeyPanel, kBlock, padded, kKeyPanel, capacity_, j != split,
+                 Plain(k_transposed + j * kBlock), Plain(ds_pairs + c * kBlock), dq + first + c);
         }
       }
     }

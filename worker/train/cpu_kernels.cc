@@ -108,12 +108,12 @@ CONCORDAT_AVX512 void RmsNormBackward(const T* x, int64_t ldx, const float* weig
     __m512 dot = _mm512_setzero_ps();
     for (int64_t c = 0; c < width; c += kLanes) {
       const __mmask16 k = Tail(width - c);
-      dot =
-          _mm512_fmadd_ps(Load(x + c, k), _mm512_mul_ps(Load(dy + c, k), Load(weight + c, k)), dot);
+      dot = _mm512_fmadd_ps(Load(x + c, k), _mm512_mul_ps(Load(dy + c, k), Load(weight + c, k)), dot);
     }
     const float inverse = rstd[r];
     const __m512 scale = _mm512_set1_ps(inverse);
-    const __m512 mean = _mm512_set1_ps(_mm512_reduce_add_ps(dot) * inverse * inverse / static_cast<float>(width));
+    const __m512 mean =
+        _mm512_set1_ps(_mm512_reduce_add_ps(dot) * inverse * inverse / static_cast<float>(width));
     for (int64_t c = 0; c < width; c += kLanes) {
       const __mmask16 k = Tail(width - c);
       const __m512 xv = Load(x + c, k);
@@ -292,8 +292,8 @@ CONCORDAT_AVX512 void SoftmaxBlock(const float* scores, int64_t lds, float scale
   }
 }
 
-CONCORDAT_AVX512 void ScaleRows(const float* in, int64_t ldi, const float* inverse_sum, Bf16* out, int64_t ldo,
-                                int64_t rows, int64_t width) {
+CONCORDAT_AVX512 void ScaleRows(const float* in, int64_t ldi, const float* inverse_sum, Bf16* out,
+                                int64_t ldo, int64_t rows, int64_t width) {
   for (int64_t r = 0; r < rows; ++r, in += ldi, out += ldo) {
     const __m512 scale = _mm512_set1_ps(inverse_sum == nullptr ? 1.0F : inverse_sum[r]);
     for (int64_t c = 0; c < width; c += kLanes) {
@@ -323,18 +323,18 @@ CONCORDAT_AVX512 void SoftmaxBackwardBlock(const float* s, const float* dp, cons
   const __m512i lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
   for (int64_t r = 0; r < rows; r += 2) {
     for (int64_t c = 0; c < columns; c += kLanes) {
-      const __m512i query =
-          _mm512_add_epi32(lane, _mm512_set1_epi32(static_cast<int32_t>(c + diagonal)));
+      const __m512i query = _mm512_add_epi32(lane, _mm512_set1_epi32(static_cast<int32_t>(c + diagonal)));
       const __m512 shift = _mm512_loadu_ps(lse + c);
       const __m512 less = _mm512_loadu_ps(delta + c);
       __m256i halves[2];
       for (int64_t i = 0; i < 2; ++i) {
         const int64_t at = (r + i) * columns + c;
-        const __mmask16 seen =
-            _mm512_cmpge_epi32_mask(query, _mm512_set1_epi32(static_cast<int32_t>(r + i)));
-        const __m512 pv = _mm512_maskz_mov_ps(seen, Exp(_mm512_fmsub_ps(_mm512_loadu_ps(s + at), factor, shift)));
-        const __m512 g =
-            _mm512_mul_ps(_mm512_mul_ps(pv, factor), _mm512_sub_ps(_mm512_loadu_ps(dp + at), less));
+        const __mmask16 seen = _mm512_cmpge_epi32_mask(query, _mm512_set1_epi32(static_cast<int32_t>(r + i)));
+        const __m512 pv =
+            _mm512_maskz_mov_ps(seen, Exp(_mm512_fmsub_ps(_mm512_loadu_ps(s + at), factor, shift)));
+        // Masked too: a row after the sequence's end may hold anything, and 0 times NaN is NaN.
+        const __m512 g = _mm512_maskz_mul_ps(seen, _mm512_mul_ps(pv, factor),
+                                             _mm512_sub_ps(_mm512_loadu_ps(dp + at), less));
         Store(p + at, __mmask16{0xFFFF}, pv);
         halves[i] = ToBf16(g);
         _mm256_storeu_si256(reinterpret_cast<__m256i*>(ds + at), halves[i]);
@@ -397,16 +397,16 @@ CONCORDAT_AVX512 void SumTransposed(const float* in, int64_t ldi, int64_t parts,
   }
 }
 
-#define CONCORDAT_INSTANTIATE(T)                                                                             \
-  template void RmsNorm<T>(const T*, int64_t, const float*, float, T*, int64_t, float*, int64_t, int64_t);   \
-  template void RmsNormBackward<T>(const T*, int64_t, const float*, const float*, const T*, int64_t, T*,     \
-                                   int64_t, T*, int64_t, int64_t, int64_t);                                  \
-  template void Rope<T>(T*, int64_t, const float*, const float*, bool, int64_t, int64_t, int64_t);           \
-  template void SwiGlu<T>(const T*, int64_t, T*, int64_t, int64_t, int64_t);                                 \
-  template void SwiGluBackward<T>(const T*, int64_t, const T*, int64_t, T*, int64_t, T*, int64_t, int64_t,   \
-                                  int64_t);                                                                  \
-  template void CrossEntropy<T>(T*, int64_t, const int64_t*, float*, uint8_t*, bool, int64_t, int64_t);      \
-  template void Add<T>(const T*, int64_t, const T*, int64_t, T*, int64_t, int64_t, int64_t);                 \
+#define CONCORDAT_INSTANTIATE(T)                                                                           \
+  template void RmsNorm<T>(const T*, int64_t, const float*, float, T*, int64_t, float*, int64_t, int64_t); \
+  template void RmsNormBackward<T>(const T*, int64_t, const float*, const float*, const T*, int64_t, T*,   \
+                                   int64_t, T*, int64_t, int64_t, int64_t);                                \
+  template void Rope<T>(T*, int64_t, const float*, const float*, bool, int64_t, int64_t, int64_t);         \
+  template void SwiGlu<T>(const T*, int64_t, T*, int64_t, int64_t, int64_t);                               \
+  template void SwiGluBackward<T>(const T*, int64_t, const T*, int64_t, T*, int64_t, T*, int64_t, int64_t, \
+                                  int64_t);                                                                \
+  template void CrossEntropy<T>(T*, int64_t, const int64_t*, float*, uint8_t*, bool, int64_t, int64_t);    \
+  template void Add<T>(const T*, int64_t, const T*, int64_t, T*, int64_t, int64_t, int64_t);               \
   template void Accumulate<T>(const T*, int64_t, float, float*, int64_t, int64_t, int64_t)
 CONCORDAT_INSTANTIATE(float);
 CONCORDAT_INSTANTIATE(Bf16);

@@ -22,20 +22,20 @@ bool Avx512Bf16Available();
 
 /// out = x · rstd · weight, rstd = 1/sqrt(mean(x²) + eps) (Zhang & Sennrich 2019).
 template <typename T>
-CONCORDAT_AVX512 void RmsNorm(const T* x, int64_t ldx, const float* weight, float eps, T* out, int64_t ldo, float* rstd,
-             int64_t rows, int64_t width);
+CONCORDAT_AVX512 void RmsNorm(const T* x, int64_t ldx, const float* weight, float eps, T* out, int64_t ldo,
+                              float* rstd, int64_t rows, int64_t width);
 
 /// dx += gradient of RmsNorm at x for dy; normed = the norm's output again.
 template <typename T>
-CONCORDAT_AVX512 void RmsNormBackward(const T* x, int64_t ldx, const float* weight, const float* rstd, const T* dy,
-                     int64_t lddy, T* dx, int64_t lddx, T* normed, int64_t ldn, int64_t rows,
-                     int64_t width);
+CONCORDAT_AVX512 void RmsNormBackward(const T* x, int64_t ldx, const float* weight, const float* rstd,
+                                      const T* dy, int64_t lddy, T* dx, int64_t lddx, T* normed, int64_t ldn,
+                                      int64_t rows, int64_t width);
 
 /// Rotates each head's pairs (i, i + head_dim/2) by the row's angles; `inverse` turns back (also the
 /// gradient). cosine, sine: rows × head_dim/2.
 template <typename T>
-CONCORDAT_AVX512 void Rope(T* x, int64_t ldx, const float* cosine, const float* sine, bool inverse, int64_t rows,
-          int64_t heads, int64_t head_dim);
+CONCORDAT_AVX512 void Rope(T* x, int64_t ldx, const float* cosine, const float* sine, bool inverse,
+                           int64_t rows, int64_t heads, int64_t head_dim);
 
 /// out = silu(gate) · up, gate_up = [gate | up], each `width` wide.
 template <typename T>
@@ -43,23 +43,24 @@ CONCORDAT_AVX512 void SwiGlu(const T* gate_up, int64_t ld, T* out, int64_t ldo, 
 
 /// From dout: d_gate_up = [dgate | dup], and out again.
 template <typename T>
-CONCORDAT_AVX512 void SwiGluBackward(const T* gate_up, int64_t ld, const T* dout, int64_t lddo, T* d_gate_up, int64_t ldd,
-                    T* out, int64_t ldo, int64_t rows, int64_t width);
+CONCORDAT_AVX512 void SwiGluBackward(const T* gate_up, int64_t ld, const T* dout, int64_t lddo, T* d_gate_up,
+                                     int64_t ldd, T* out, int64_t ldo, int64_t rows, int64_t width);
 
 /// Per row: log-likelihood (nats) of column target[row], whether it is the largest (the first of equals),
 /// and, with `gradient`, logits := softmax(logits) − onehot(target).
 template <typename T>
-CONCORDAT_AVX512 void CrossEntropy(T* logits, int64_t ld, const int64_t* target, float* log_likelihood, uint8_t* correct,
-                  bool gradient, int64_t rows, int64_t width);
+CONCORDAT_AVX512 void CrossEntropy(T* logits, int64_t ld, const int64_t* target, float* log_likelihood,
+                                   uint8_t* correct, bool gradient, int64_t rows, int64_t width);
 
 /// out = a + b.
 template <typename T>
-CONCORDAT_AVX512 void Add(const T* a, int64_t lda, const T* b, int64_t ldb, T* out, int64_t ldo, int64_t rows, int64_t width);
+CONCORDAT_AVX512 void Add(const T* a, int64_t lda, const T* b, int64_t ldb, T* out, int64_t ldo, int64_t rows,
+                          int64_t width);
 
 /// sum += alpha · x, f32 sums.
 template <typename T>
-CONCORDAT_AVX512 void Accumulate(const T* x, int64_t ldx, float alpha, float* sum, int64_t ldsum, int64_t rows,
-                int64_t width);
+CONCORDAT_AVX512 void Accumulate(const T* x, int64_t ldx, float alpha, float* sum, int64_t ldsum,
+                                 int64_t rows, int64_t width);
 
 /// One AdamW step over n elements; g is multiplied by `grad_scale` first and zeroed after.
 /// bias1, bias2: 1 − βᵗ.
@@ -95,10 +96,10 @@ void SoftmaxBackwardBlock(const float* s, const float* dp, const float* lse, con
 void PackPairs(const Bf16* x, int64_t ldx, int64_t valid, Bf16* out, int64_t rows, int64_t columns,
                int64_t panel);
 
-/// Packs x (rows × columns) as the right factor of xᵀ: panels of `panel` rows of x, each columns/2 × panel × 2.
-/// Rows at and beyond `valid` read as 0. rows a multiple of panel.
-void PackPairsTransposed(const Bf16* x, int64_t ldx, int64_t valid, Bf16* out, int64_t rows,
-                         int64_t columns, int64_t panel);
+/// Packs x (rows × columns) as the right factor of xᵀ: panels of `panel` rows of x, each columns/2 × panel
+/// × 2. Rows at and beyond `valid` read as 0. rows a multiple of panel.
+void PackPairsTransposed(const Bf16* x, int64_t ldx, int64_t valid, Bf16* out, int64_t rows, int64_t columns,
+                         int64_t panel);
 
 /// out (columns × rows) = xᵀ; rows at and beyond `valid` read as 0.
 void Transpose(const Bf16* x, int64_t ldx, int64_t valid, Bf16* out, int64_t rows, int64_t columns);

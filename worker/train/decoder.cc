@@ -355,7 +355,8 @@ Decoder::Scores Decoder::Loss(const at::Tensor& ids, const std::vector<int64_t>&
 Decoder::Scores Decoder::Run(std::span<const int32_t> tokens, const std::vector<int64_t>& positions,
                              bool backward, bool each) {
   if (positions.empty()) return {};
-  const at::Tensor ids = at::tensor(at::ArrayRef<int32_t>(tokens.data(), tokens.size()), at::kLong).to(config_.device);
+  const at::Tensor ids =
+      at::tensor(at::ArrayRef<int32_t>(tokens.data(), tokens.size()), at::kLong).to(config_.device);
   Forward(ids);
   Scores scores = Loss(ids, positions, backward, each);
   if (backward && std::isfinite(scores.log_likelihood)) {
@@ -365,7 +366,8 @@ Decoder::Scores Decoder::Run(std::span<const int32_t> tokens, const std::vector<
 }
 
 at::Tensor Decoder::Logits(std::span<const int32_t> tokens) {
-  const at::Tensor ids = at::tensor(at::ArrayRef<int32_t>(tokens.data(), tokens.size()), at::kLong).to(config_.device);
+  const at::Tensor ids =
+      at::tensor(at::ArrayRef<int32_t>(tokens.data(), tokens.size()), at::kLong).to(config_.device);
   Forward(ids);
   return at::mm(Rows(normed_, ids.size(0)), head_.t()).to(at::kFloat).cpu();
 }

@@ -15,9 +15,10 @@ namespace concordat::train {
 
 /// Linear layers that read the same input, as one matrix, with their LoRA factors folded in.
 ///
-/// w is (out + R) × in: the frozen rows, then the A factors of the adapted members, R rows in all. One product
-/// x·wᵀ = [y0 | u] thus gives u = x·Aᵀ too, and dx = [dy | du]·w adds A's share of the gradient. b (out × R)
-/// holds s·B of each member on a block diagonal, so y = y0 + u·bᵀ and du = dy·b, in one product each.
+/// w is (out + R) × in: the frozen rows, then the A factors of the adapted members, R rows in all. One
+/// product x·wᵀ = [y0 | u] thus gives u = x·Aᵀ too, and dx = [dy | du]·w adds A's share of the gradient. b
+/// (out × R) holds s·B of each member on a block diagonal, so y = y0 + u·bᵀ and du = dy·b, in one product
+/// each.
 struct LinearGroup {
   struct Member {
     int64_t first_out = 0, outs = 0;  // rows of w
@@ -46,7 +47,7 @@ class Decoder {
   struct Scores {
     double log_likelihood = 0;  // sum over the targets
     uint64_t correct = 0;
-    std::vector<float> each;    // per target, when asked for
+    std::vector<float> each;  // per target, when asked for
   };
 
   /// \param adapter flat f32 masters, layout order. \param gradient flat f32, delta order. Both are kept and
@@ -62,7 +63,8 @@ class Decoder {
   /// Runs all layers and scores `targets`: the token at position i is predicted from positions before it.
   /// \param positions targets' positions, ascending, each >= 1. \param backward adds gradients of the summed
   /// loss to the accumulators. \param each fills Scores::each.
-  Scores Run(std::span<const int32_t> tokens, const std::vector<int64_t>& positions, bool backward, bool each);
+  Scores Run(std::span<const int32_t> tokens, const std::vector<int64_t>& positions, bool backward,
+             bool each);
   /// T × V, f32.
   at::Tensor Logits(std::span<const int32_t> tokens);
 
@@ -72,13 +74,13 @@ class Decoder {
   /// Saved by a layer's forward pass for its backward pass (12 KB a token for SmolLM2-135M in bf16).
   struct Layer {
     LinearGroup qkv, o, gate_up, down;
-    at::Tensor norm1, norm2;                      // D, f32
-    at::Tensor x_qkv;                             // T × (H+2K)d+R, q and k rotated
-    at::Tensor attended;                          // T × H·d
-    at::Tensor x2;                                // T × D: after attention
-    at::Tensor x_gate_up;                         // T × 2F+R
-    at::Tensor u_o, u_down;                       // T × R
-    at::Tensor rstd1, rstd2;                      // T, f32
+    at::Tensor norm1, norm2;  // D, f32
+    at::Tensor x_qkv;         // T × (H+2K)d+R, q and k rotated
+    at::Tensor attended;      // T × H·d
+    at::Tensor x2;            // T × D: after attention
+    at::Tensor x_gate_up;     // T × 2F+R
+    at::Tensor u_o, u_down;   // T × R
+    at::Tensor rstd1, rstd2;  // T, f32
     Attention::Saved attention;
   };
 
@@ -112,17 +114,17 @@ class Decoder {
   std::vector<at::Tensor> x_;    // layer inputs, layers + 1 of T × D
   at::Tensor rstd_final_;
   // Scratch shared by all layers.
-  at::Tensor normed_;    // T × D
-  at::Tensor dx_;        // T × D+R: gradient of the residual stream, room for du of o and down behind it
-  at::Tensor yu_;        // T × D+R: outputs of o and down
-  at::Tensor inner_;     // T × F
-  at::Tensor d_inner_;   // T × F
-  at::Tensor d_gate_up_; // T × 2F+R
-  at::Tensor d_qkv_;     // T × (H+2K)d+R
-  at::Tensor d_attended_;// T × H·d
-  at::Tensor d_normed_;  // T × D
-  at::Tensor small_;     // elements for the gradients of A and B before they are added
-  at::Tensor logits_;    // chunk × V
+  at::Tensor normed_;      // T × D
+  at::Tensor dx_;          // T × D+R: gradient of the residual stream, room for du of o and down behind it
+  at::Tensor yu_;          // T × D+R: outputs of o and down
+  at::Tensor inner_;       // T × F
+  at::Tensor d_inner_;     // T × F
+  at::Tensor d_gate_up_;   // T × 2F+R
+  at::Tensor d_qkv_;       // T × (H+2K)d+R
+  at::Tensor d_attended_;  // T × H·d
+  at::Tensor d_normed_;    // T × D
+  at::Tensor small_;       // elements for the gradients of A and B before they are added
+  at::Tensor logits_;      // chunk × V
 };
 
 }  // namespace concordat::train

@@ -22,7 +22,8 @@ auto Guarded(F body) -> decltype(body()) {
   } catch (const c10::Error& e) {
     const std::string what = e.what_without_backtrace();
     const std::string line = what.substr(0, what.find('\n'));
-    if (what.find("out of memory") != std::string::npos || what.find("not enough memory") != std::string::npos) {
+    if (what.find("out of memory") != std::string::npos ||
+        what.find("not enough memory") != std::string::npos) {
       return ResourceExhausted("training engine: {}", line);
     }
     return Internal("training engine: {}", line);
@@ -93,13 +94,13 @@ class EngineImpl final : public Engine {
   Decoder::Config config_;
   int threads_ = 1;
   bool kernels_ = false;
-  at::Tensor adapter_;             // flat f32, layout order
-  at::Tensor gradient_, m_, v_;    // flat f32, delta order
+  at::Tensor adapter_;           // flat f32, layout order
+  at::Tensor gradient_, m_, v_;  // flat f32, delta order
   std::unique_ptr<Decoder> decoder_;
-  bool stale_ = true;              // the decoder's copy of the factors is behind the masters
+  bool stale_ = true;  // the decoder's copy of the factors is behind the masters
   std::optional<OptimizerOptions> optimizer_;
   int64_t steps_ = 0;
-  uint64_t pending_targets_ = 0;   // target tokens whose gradients wait for an update
+  uint64_t pending_targets_ = 0;  // target tokens whose gradients wait for an update
 };
 
 Status EngineImpl::Init(const model::WeightSource& source) {
@@ -131,9 +132,9 @@ Status EngineImpl::Init(const model::WeightSource& source) {
   if (config_.device.is_cuda() && !at::globalContext().hasCUDA()) {
     return InvalidArgument("device \"{}\": this build or machine has no CUDA", options_.device);
   }
-  const bool bf16 = options_.dtype == EngineOptions::Dtype::kBf16 ||
-                    (options_.dtype == EngineOptions::Dtype::kAuto &&
-                     (config_.device.is_cuda() || native_bf16));
+  const bool bf16 =
+      options_.dtype == EngineOptions::Dtype::kBf16 ||
+      (options_.dtype == EngineOptions::Dtype::kAuto && (config_.device.is_cuda() || native_bf16));
   config_.dtype = bf16 ? at::kBFloat16 : at::kFloat;
   config_.max_tokens = options_.max_tokens;
   kernels_ = config_.device.is_cpu() && native_bf16 && !options_.portable;

@@ -39,9 +39,9 @@ struct OptimizerOptions {
 
 /// One document or chunk. The spans are read during the call only.
 struct Sequence {
-  std::span<const int32_t> tokens;   ///< 1..max_tokens ids, each in [0, vocab)
-  std::span<const uint8_t> target;   ///< as long as tokens; not 0: token i is predicted from those before it
-                                     ///< and scored. target[0] is ignored: nothing predicts the first token
+  std::span<const int32_t> tokens;  ///< 1..max_tokens ids, each in [0, vocab)
+  std::span<const uint8_t> target;  ///< as long as tokens; not 0: token i is predicted from those before it
+                                    ///< and scored. target[0] is ignored: nothing predicts the first token
 };
 
 struct StepResult {

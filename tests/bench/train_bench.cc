@@ -1,0 +1,109 @@
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <cstdio>
+#include <fstream>
+#include <iostream>
+#include <map>
+#include <string>
+
+#include "worker/train/engine.h"
+
+// Steps of LoRA training on one document length, for experiments/training_speed/compare.py and by hand:
+//   train_bench --model M.gguf [--tokens 512] [--rank 16] [--steps 10] [--dtype bf16|f32] [--threads N]
+//               [--device cpu] [--portable] [--serve]
+// --serve: reads lines "N" from standard input, makes N steps for each and answers with one line of JSON, so
+// that another program can take turns with it on the same machine.
+namespace {
+
+using concordat::train::Engine;
+using concordat::train::EngineOptions;
+using Clock = std::chrono::steady_clock;
+
+/// Peak resident memory of this process, MiB.
+double PeakMiB() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  return static_cast<double>(usage.ru_maxrss) / 1024.0;
+}
+
+/// What one of --serve's lines, or all of --steps, asks for.
+int Measure(Engine& engine, const concordat::train::Sequence& sequence, int steps) {
+  const auto start = Clock::now();
+  double loss = 0;
+  for (int i = 0; i < steps; ++i) {
+    const auto step = engine.TrainStep({&sequence, 1}, /*update=*/true, 1e-4);
+    if (!step.ok()) {
+      fmt::print(stderr, "{}\n", concordat::ToString(step.status()));
+      return 1;
+    }
+    loss = step->loss_sum / static_cast<double>(step->target_tokens);
+  }
+  const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
+  const double tokens = static_cast<double>(sequence.tokens.size()) * steps;
+  fmt::print(
+      "{{\"steps\": {}, \"seconds\": {:.6f}, \"tokens_per_s\": {:.1f}, \"loss\": {:.4f}, \"peak_mib\": "
+      "{:.0f}}}\n",
+      steps, seconds, tokens / seconds, loss, PeakMiB());
+  std::fflush(stdout);
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  std::map<std::string, std::string> flags = {{"--tokens", "512"}, {"--rank", "16"},     {"--steps", "10"},
+                                              {"--dtype", ""},     {"--threads", "0"},   {"--device", "cpu"},
+                                              {"--model", ""},     {"--portable", "no"}, {"--serve", "no"}};
+  for (int i = 1; i < argc; ++i) {
+    const std::string flag = argv[i];
+    const auto found = flags.find(flag);
+    const bool is_switch = flag == "--portable" || flag == "--serve";
+    if (found == flags.end() || (!is_switch && i + 1 == argc)) {
+      fmt::print(stderr, "train_bench: unknown or incomplete flag {}\n", flag);
+      return 2;
+    }
+    found->second = is_switch ? "yes" : argv[++i];
+  }
+  const auto source = concordat::model::OpenWeights(flags["--model"]);
+  if (!source.ok()) {
+    fmt::print(stderr, "{}\n", concordat::ToString(source.status()));
+    return 1;
+  }
+  const auto rank = static_cast<uint32_t>(std::stoul(flags["--rank"]));
+  const concordat::LoraSpec lora{
+      .rank = rank,
+      .alpha = static_cast<double>(rank),
+      .targets = {concordat::kAllLoraTargets.begin(), concordat::kAllLoraTargets.end()}};
+  EngineOptions options;
+  options.device = flags["--device"];
+  options.threads = std::stoi(flags["--threads"]);
+  options.max_tokens = static_cast<uint32_t>(std::stoul(flags["--tokens"]));
+  options.portable = flags["--portable"] == "yes";
+  if (flags["--dtype"] == "bf16") options.dtype = EngineOptions::Dtype::kBf16;
+  if (flags["--dtype"] == "f32") options.dtype = EngineOptions::Dtype::kF32;
+  auto engine = Engine::Create(**source, lora, options);
+  if (!engine.ok()) {
+    fmt::print(stderr, "{}\n", concordat::ToString(engine.status()));
+    return 1;
+  }
+  // A small adapter that is not zero: zeros would be as fast, but would hide an overflow.
+  std::vector<float> adapter((*engine)->layout().adapter_elements());
+  for (size_t i = 0; i < adapter.size(); ++i)
+    adapter[i] = 0.01F * static_cast<float>(i * 7919 % 101) / 101.0F - 0.005F;
+  std::vector<int32_t> tokens(options.max_tokens);
+  for (size_t i = 0; i < tokens.size(); ++i)
+    tokens[i] = static_cast<int32_t>(i * 2654435761U % (*source)->config().vocab);
+  const std::vector<uint8_t> target(tokens.size(), 1);
+  const auto set = (*engine)->SetAdapter(adapter);
+  const auto reset = (*engine)->ResetOptimizer({});
+  if (!set.ok() || !reset.ok()) return 1;
+  fmt::print(stderr, "{}\n", (*engine)->Description());
+  if (flags["--serve"] == "no") return Measure(**engine, {tokens, target}, std::stoi(flags["--steps"]));
+  std::string line;
+  while (std::getline(std::cin, line)) {
+    if (Measure(**engine, {tokens, target}, std::stoi(line)) != 0) return 1;
+  }
+  return 0;
+}
