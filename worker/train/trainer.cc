@@ -1,0 +1,215 @@
+#include "worker/train/trainer.h"
+
+#include <cmath>
+#include <set>
+
+#include "common/canonical.h"
+#include "privacy/crypto/hash.h"
+#include "worker/model/batch_plan.h"
+#include "worker/model/chat.h"
+
+namespace concordat::train {
+namespace {
+
+constexpr double kLn2 = 0.693147180559945309417232121458;
+
+Secret32 BatchSeed(uint64_t job_seed) {
+  CanonicalWriter writer;
+  writer.U64(job_seed);
+  return Secret32(
+      std::span<const uint8_t, 32>(crypto::TaggedHash("concordat/v1/batches", writer.bytes()).bytes));
+}
+
+/// The first sequence of each document, in the order given.
+std::vector<size_t> FirstOfEachDocument(const model::ExampleSet& set, uint32_t max_documents) {
+  std::vector<size_t> first;
+  std::set<Digest> seen;
+  for (size_t i = 0; i < set.examples.size(); ++i) {
+    if (max_documents != 0 && first.size() == max_documents) break;
+    if (seen.insert(set.examples[i].document).second) first.push_back(i);
+  }
+  return first;
+}
+
+EngineOptions::Dtype DtypeOf(uint8_t code) {
+  if (code == 1) return EngineOptions::Dtype::kF32;
+  if (code == 2) return EngineOptions::Dtype::kBf16;
+  return EngineOptions::Dtype::kAuto;
+}
+
+}  // namespace
+
+/// Counts work and speaks up about once a second.
+class Trainer::Progress {
+ public:
+  Progress(const Clock& clock, uint64_t steps, const OnProgress& say)
+      : clock_(clock), say_(say), steps_(steps), started_(clock.Now()), last_(started_) {}
+
+  void Done(const StepResult& result) {
+    ++done_;
+    tokens_ += result.tokens;
+    targets_ += result.target_tokens;
+    loss_ += result.loss_sum;
+    const Instant now = clock_.Now();
+    if (now - last_ < std::chrono::seconds(1) && done_ != steps_) return;
+    last_ = now;
+    sandbox::TrainerProgress progress;
+    progress.permille =
+        static_cast<uint32_t>(steps_ == 0 ? 1000 : std::min<uint64_t>(1000, done_ * 1000 / steps_));
+    progress.tokens_per_second = seconds() > 0 ? static_cast<double>(tokens_) / seconds() : 0;
+    progress.loss = mean_loss();
+    say_(progress);
+  }
+  double seconds() const { return static_cast<double>((clock_.Now() - started_).count()) / 1000.0; }
+  double mean_loss() const { return targets_ == 0 ? 0 : loss_ / static_cast<double>(targets_); }
+  uint64_t tokens() const { return tokens_; }
+  uint64_t targets() const { return targets_; }
+
+ private:
+  const Clock& clock_;
+  const OnProgress& say_;
+  uint64_t steps_, done_ = 0, tokens_ = 0, targets_ = 0;
+  double loss_ = 0;
+  Instant started_, last_;
+};
+
+StatusOr<sandbox::Ready> Trainer::Open(const sandbox::Configure& configure) {
+  configure_ = configure;
+  ASSIGN_OR_RETURN(const Digest hash, model::HashModel(configure.base_model));
+  if (hash != configure.base_model_sha256) {
+    return PermissionDenied("{}: expected a base model with SHA-256 {}, got {}", configure.base_model,
+                            configure.base_model_sha256.hex(), hash.hex());
+  }
+  ASSIGN_OR_RETURN(weights_, model::OpenWeights(configure.base_model));
+  ASSIGN_OR_RETURN(tokenizer_, model::Tokenizer::Open(configure.base_model));
+  ASSIGN_OR_RETURN(model::Dataset dataset, model::ReadDataset(configure.dataset));
+  sandbox::Ready ready;
+  ready.train_bytes = dataset.bytes;
+  const Secret32 key{std::span<const uint8_t, 32>(configure.split_key.bytes)};
+  ASSIGN_OR_RETURN(split_, model::SplitDataset(std::move(dataset), key, configure.held_out_permille));
+  ready.shape = weights_->config().shape;
+  ready.train_documents = split_.train.size();
+  ready.held_out_documents = split_.held_out.size();
+  return ready;
+}
+
+Status Trainer::Prepare(const sandbox::Prepare& prepare) {
+  if (weights_ == nullptr) return FailedPrecondition("prepare came before configure");
+  if (!(prepare.shape == weights_->config().shape)) {
+    return InvalidArgument("the job states another model shape than {} has", configure_.base_model);
+  }
+  if (prepare.sequence_tokens > weights_->config().context_length) {
+    return InvalidArgument("sequence_tokens: expected at most the model's context of {}, got {}",
+                           weights_->config().context_length, prepare.sequence_tokens);
+  }
+  std::optional<model::ChatTemplate> chat;
+  const auto& documents = split_.train.empty() ? split_.held_out : split_.train;
+  if (!documents.empty() && documents.front().kind == model::DocumentKind::kMessages) {
+    ASSIGN_OR_RETURN(chat, model::ChatTemplate::Make(*tokenizer_));
+  }
+  const model::ChatTemplate* known = chat.has_value() ? &*chat : nullptr;
+  ASSIGN_OR_RETURN(train_, model::MakeExamples(*tokenizer_, known, split_.train, prepare.sequence_tokens));
+  ASSIGN_OR_RETURN(held_out_,
+                   model::MakeExamples(*tokenizer_, known, split_.held_out, prepare.sequence_tokens));
+  if (train_.examples.empty())
+    return InvalidArgument("the dataset has no document with anything to train on");
+  engine_.reset();  // the old one's memory first
+  EngineOptions options;
+  options.device = configure_.device;
+  options.threads = static_cast<int>(configure_.threads);
+  options.dtype = DtypeOf(configure_.dtype);
+  options.max_tokens = prepare.sequence_tokens;
+  ASSIGN_OR_RETURN(engine_, Engine::Create(*weights_, prepare.adapter, options));
+  prepared_ = prepare;
+  return OkStatus();
+}
+
+StatusOr<Trainer::Round> Trainer::TrainRound(const sandbox::Train& task, std::span<const float> adapter,
+                                             const OnProgress& say) {
+  if (engine_ == nullptr) return FailedPrecondition("train came before prepare");
+  if (task.local_steps == 0 || task.batch_sequences == 0)
+    return InvalidArgument("a round needs steps and sequences");
+  RETURN_IF_ERROR(engine_->SetAdapter(adapter));
+  OptimizerOptions optimizer;
+  optimizer.learning_rate = task.learning_rate;
+  optimizer.beta2 = task.beta2;
+  optimizer.weight_decay = task.weight_decay;
+  optimizer.grad_clip = task.gradient_clip;
+  RETURN_IF_ERROR(engine_->ResetOptimizer(optimizer));
+  model::BatchPlan plan(BatchSeed(task.seed), static_cast<uint32_t>(train_.examples.size()),
+                        task.batch_sequences);
+  Progress progress(clock_, uint64_t{task.local_steps} * task.batch_sequences, say);
+  for (uint32_t step = 0; step < task.local_steps; ++step) {
+    const std::vector<uint32_t> batch = plan.Batch(uint64_t{task.round} * task.local_steps + step);
+    for (size_t i = 0; i < batch.size(); ++i) {
+      const model::Example& example = train_.examples[batch[i]];
+      const Sequence sequence{example.tokens, example.target};
+      ASSIGN_OR_RETURN(const StepResult result,
+                       engine_->TrainStep({&sequence, 1}, i + 1 == batch.size(), task.learning_rate));
+      progress.Done(result);
+    }
+  }
+  Round round;
+  round.summary = {progress.mean_loss(), progress.targets(), progress.tokens(), progress.seconds(),
+                   task.local_steps};
+  std::vector<float> after(adapter.size());
+  RETURN_IF_ERROR(engine_->GetAdapter(after));
+  const AdapterLayout& layout = engine_->layout();
+  round.delta.resize(layout.delta_elements());
+  for (const AdapterTensor& tensor : layout.tensors()) {
+    if (!tensor.trained) continue;
+    for (uint64_t k = 0; k < tensor.elements(); ++k) {
+      round.delta[tensor.delta_offset + k] = after[tensor.offset + k] - adapter[tensor.offset + k];
+    }
+  }
+  return round;
+}
+
+StatusOr<sandbox::Evaluated> Trainer::Evaluate(const sandbox::Evaluate& task, std::span<const float> adapter,
+                                               const OnProgress& say) {
+  if (engine_ == nullptr) return FailedPrecondition("evaluate came before prepare");
+  if (held_out_.examples.empty()) return InvalidArgument("the dataset has no held-out document");
+  const std::vector<float> none(adapter.empty() ? engine_->layout().adapter_elements() : 0);
+  RETURN_IF_ERROR(engine_->SetAdapter(adapter.empty() ? std::span<const float>(none) : adapter));
+  const std::vector<size_t> chosen = FirstOfEachDocument(held_out_, task.max_documents);
+  Progress progress(clock_, chosen.size(), say);
+  std::vector<double> bits;
+  std::vector<uint64_t> bytes;
+  sandbox::Evaluated out;
+  for (size_t index : chosen) {
+    const model::Example& example = held_out_.examples[index];
+    ASSIGN_OR_RETURN(const StepResult result, engine_->Evaluate({example.tokens, example.target}));
+    progress.Done(result);
+    bits.push_back(result.loss_sum / kLn2);
+    bytes.push_back(example.bytes);
+    out.bytes += example.bytes;
+  }
+  const BitsPerByte estimate = EstimateBitsPerByte(bits, bytes);
+  out.bits_per_byte = estimate.value;
+  out.standard_error = estimate.standard_error;
+  out.documents = chosen.size();
+  out.seconds = progress.seconds();
+  return out;
+}
+
+BitsPerByte EstimateBitsPerByte(std::span<const double> bits, std::span<const uint64_t> bytes) {
+  double all_bits = 0, all_bytes = 0;
+  for (size_t i = 0; i < bits.size(); ++i) {
+    all_bits += bits[i];
+    all_bytes += static_cast<double>(bytes[i]);
+  }
+  BitsPerByte out;
+  if (all_bytes == 0) return out;
+  out.value = all_bits / all_bytes;
+  const double m = static_cast<double>(bits.size());
+  if (m < 2) return out;
+  double squares = 0;
+  for (size_t i = 0; i < bits.size(); ++i) {
+    const double residual = bits[i] - out.value * static_cast<double>(bytes[i]);
+    squares += residual * residual;
+  }
+  out.standard_error = std::sqrt(m / (m - 1) * squares) / all_bytes;
+  return out;
+}
+
+}  // namespace concordat::train

@@ -1,0 +1,80 @@
+#ifndef CONCORDAT_WORKER_TRAIN_TRAINER_H_
+#define CONCORDAT_WORKER_TRAIN_TRAINER_H_
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "common/clock.h"
+#include "worker/model/dataset.h"
+#include "worker/model/examples.h"
+#include "worker/model/tokenizer.h"
+#include "worker/model/weight_source.h"
+#include "worker/sandbox/channel.h"
+#include "worker/train/engine.h"
+
+namespace concordat::train {
+
+/// What happens inside concordat-trainer: a model, a dataset, and rounds and evaluations on them. Knows
+/// nothing of networks or of the worker; one thread.
+class Trainer {
+ public:
+  /// Called now and then (about once a second) during long work.
+  using OnProgress = std::function<void(const sandbox::TrainerProgress&)>;
+
+  explicit Trainer(const Clock& clock) : clock_(clock) {}
+
+  /// Opens model and dataset, checks the model's hash, splits the documents. Call it once, locked down.
+  /// PermissionDenied when the model's SHA-256 is another; other errors as OpenWeights and ReadDataset give
+  /// them.
+  StatusOr<sandbox::Ready> Open(const sandbox::Configure& configure);
+
+  /// Makes an engine for this adapter and cuts the documents into sequences. FailedPrecondition before Open;
+  /// InvalidArgument when the job's shape is not the model's, or no document has anything to train on.
+  Status Prepare(const sandbox::Prepare& prepare);
+
+  struct Round {
+    sandbox::Trained summary;
+    std::vector<float> delta;  // trained factors only, in the order of AdapterLayout's delta
+  };
+  /// Trains from `adapter` (flat, all factors) for one round. The same arguments on the same machine give the
+  /// same bits. FailedPrecondition before Prepare.
+  StatusOr<Round> TrainRound(const sandbox::Train& task, std::span<const float> adapter,
+                             const OnProgress& progress);
+
+  /// Bits per byte of the held-out documents, the first `max_documents` in the order of their keyed digests
+  /// (0: all), of each its first sequence. An empty `adapter` is the bare base model.
+  StatusOr<sandbox::Evaluated> Evaluate(const sandbox::Evaluate& task, std::span<const float> adapter,
+                                        const OnProgress& progress);
+
+  uint64_t adapter_elements() const { return engine_ == nullptr ? 0 : engine_->layout().adapter_elements(); }
+  std::string Description() const { return engine_ == nullptr ? "" : engine_->Description(); }
+
+ private:
+  class Progress;
+
+  const Clock& clock_;
+  sandbox::Configure configure_;
+  std::unique_ptr<model::WeightSource> weights_;
+  std::unique_ptr<model::Tokenizer> tokenizer_;
+  model::DatasetSplit split_;
+  sandbox::Prepare prepared_;
+  std::unique_ptr<Engine> engine_;
+  model::ExampleSet train_;
+  model::ExampleSet held_out_;
+};
+
+/// Bits per byte over documents and its standard error by the ratio estimator (Cochran, Sampling Techniques,
+/// section 2.11): with b_i bits and n_i bytes, R = Σb/Σn and SE² = (m/(m−1))·Σ(b_i − R·n_i)² / (Σn)².
+/// Zero error for fewer than two documents.
+struct BitsPerByte {
+  double value = 0;
+  double standard_error = 0;
+};
+BitsPerByte EstimateBitsPerByte(std::span<const double> bits, std::span<const uint64_t> bytes);
+
+}  // namespace concordat::train
+
+#endif  // CONCORDAT_WORKER_TRAIN_TRAINER_H_
