@@ -139,8 +139,8 @@ int Run() {
       const bool is_configure = std::holds_alternative<sandbox::Configure>(*message);
       const bool is_stop = std::holds_alternative<sandbox::Stop>(*message);
       if (is_configure == configured && !is_stop) {
-        status =
-            FailedPrecondition(configured ? "configured twice" : "a command came before the configuration");
+        status = FailedPrecondition(
+            "{}", configured ? "configured twice" : "a command came before the configuration");
       } else {
         configured = true;
         status = std::visit([&](const auto& m) { return session.Handle(m, parcel->second.get()); }, *message);
