@@ -152,8 +152,8 @@ void TrainerDesk::OnReady(const sandbox::Ready& ready, Instant now, Out& out) {
     return;
   }
   Log(out, LogLine::Level::kInfo,
-      fmt::format("trainer: ready, {} documents to train on, {} held out, {} tokens", ready.train_documents,
-                  ready.held_out_documents, ready.train_tokens));
+      fmt::format("trainer: ready, {} documents to train on, {} held out, {} bytes", ready.train_documents,
+                  ready.held_out_documents, ready.train_bytes));
   state_ = State::kIdle;
   Next(now, out);
 }

@@ -134,7 +134,7 @@ void Write(CanonicalWriter& out, const Ready& m) {
   Put(out, m.shape);
   out.U64(m.train_documents);
   out.U64(m.held_out_documents);
-  out.U64(m.train_tokens);
+  out.U64(m.train_bytes);
 }
 
 void Write(CanonicalWriter& out, const Prepared&) { Start(out, Kind::kPrepared); }
@@ -210,7 +210,7 @@ Ready ReadReady(CanonicalReader& in) {
   m.shape = GetShape(in);
   m.train_documents = in.U64();
   m.held_out_documents = in.U64();
-  m.train_tokens = in.U64();
+  m.train_bytes = in.U64();
   return m;
 }
 

@@ -65,7 +65,7 @@ struct Ready {
   ModelShape shape;
   uint64_t train_documents = 0;
   uint64_t held_out_documents = 0;
-  uint64_t train_tokens = 0;
+  uint64_t train_bytes = 0;
 };
 struct Prepared {};
 
