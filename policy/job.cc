@@ -129,8 +129,7 @@ void CheckCohort(YamlMap& map, const JobSpec::Cohort& cohort) {
   }
 }
 
-void CheckPrivacy(YamlMap& root, const JobSpec& job) {
-  YamlMap map = root.Map("privacy");
+void CheckPrivacy(YamlMap& root, YamlMap& map, const JobSpec& job) {
   if (job.privacy.rounding == RoundingMode::kNearest && job.privacy.noise_multiplier > 0) {
     map.Mistake("rounding", "nearest is for reproducible runs with noise_multiplier 0; expected stochastic");
     return;
@@ -167,14 +166,15 @@ StatusOr<JobSpec> ParseJob(std::string_view text, std::string_view file_name) {
   ReadCohort(cohort, &job.cohort);
   YamlMap deadlines = root.MapOr("deadlines");
   ReadDeadlines(deadlines, &job.deadlines);
-  ReadPrivacy(root.Map("privacy"), &job.privacy);
+  YamlMap privacy = root.Map("privacy");
+  ReadPrivacy(privacy, &job.privacy);
   YamlMap metrics = root.MapOr("metrics");
   job.metrics.loss_bound = metrics.NumberOr("loss_bound", 8, 1e-3, 1e3);
   job.metrics.noise_multiplier = metrics.NumberOr("noise_multiplier", job.privacy.noise_multiplier, 0, 60);
   YamlMap server = root.MapOr("server");
   job.server.learning_rate = server.NumberOr("learning_rate", 1.0, 1e-6, 10);
   if (file.clean()) CheckCohort(cohort, job.cohort);
-  if (file.clean()) CheckPrivacy(root, job);
+  if (file.clean()) CheckPrivacy(root, privacy, job);
   RETURN_IF_ERROR(file.Finish());
   return job;
 }

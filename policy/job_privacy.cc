@@ -59,6 +59,12 @@ StatusOr<LedgerCharge> Charge(const JobSpec& job, const AttemptId& attempt, cons
   return charge;
 }
 
+StatusOr<PrivacyStatement> Statement(const JobSpec& job, uint32_t rounds, const Cohort& cohort) {
+  ASSIGN_OR_RETURN(const EncodingPlan plan, Encoding(job, cohort));
+  const bool distributed = job.privacy.noise == NoisePlacement::kDistributed;
+  return SiteStatement(plan, Neighbour::kZeroOut, job.privacy.delta, rounds, distributed ? cohort.honest : 0);
+}
+
 Cohort Planned(const JobSpec& job, uint32_t sites) { return {sites, HonestSurvivorsFor(job, sites)}; }
 Cohort Offered(const secagg::Offer& offer) {
   return {static_cast<uint32_t>(offer.roster.size()), HonestSurvivorsFor(offer)};
@@ -104,10 +110,10 @@ StatusOr<double> PlanEpsilon(const JobSpec& job, uint32_t rounds, uint32_t sites
 }
 
 StatusOr<PrivacyStatement> PlanStatement(const JobSpec& job, uint32_t rounds, uint32_t sites) {
-  ASSIGN_OR_RETURN(const EncodingPlan plan, EncodingFor(job, sites));
-  const bool distributed = job.privacy.noise == NoisePlacement::kDistributed;
-  return SiteStatement(plan, Neighbour::kZeroOut, job.privacy.delta, rounds,
-                       distributed ? HonestSurvivorsFor(job, sites) : 0);
+  return Statement(job, rounds, Planned(job, sites));
+}
+StatusOr<PrivacyStatement> PlanStatement(const JobSpec& job, uint32_t rounds, const secagg::Offer& offer) {
+  return Statement(job, rounds, Offered(offer));
 }
 
 StatusOr<uint64_t> MaskedBytes(const JobSpec& job) {

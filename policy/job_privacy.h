@@ -36,6 +36,7 @@ StatusOr<LedgerCharge> RoundCharge(const JobSpec& job, const secagg::Offer& offe
 StatusOr<double> PlanEpsilon(const JobSpec& job, uint32_t rounds, uint32_t sites);
 /// The whole statement, printed on every release.
 StatusOr<PrivacyStatement> PlanStatement(const JobSpec& job, uint32_t rounds, uint32_t sites);
+StatusOr<PrivacyStatement> PlanStatement(const JobSpec& job, uint32_t rounds, const secagg::Offer& offer);
 
 /// Bytes of one masked vector on the wire.
 StatusOr<uint64_t> MaskedBytes(const JobSpec& job);
