@@ -169,6 +169,7 @@ class WorkerCore {
   void OnUploadEnded(const UploadEnded& ended, Instant now);
   void Receipts(const AttemptId& id, uint64_t bytes, const Digest& sha256, Instant now);
   void Receive(policy::Receipt receipt, policy::ArtefactKind kind, policy::RuleCode rule, uint64_t bytes);
+  static StatusOr<KnownAdapter> Remake(const Job& job, const Open& open, const Fetched& fetched);
   void OnSum(const JobId& job, const Fetched& fetched, Instant now);
   void OnWalk(const JobId& job, const Fetched& fetched, Instant now);
   Status StepWalk(Job& job, Walk& walk, const Fetched& fetched, bool* arrived);

@@ -17,7 +17,6 @@ using secagg::WorkerPhase;
 constexpr uint32_t kMaxWalk = 64;
 
 // Names of evidence files.
-std::string_view NameOf(const secagg::Offer&) { return "offer"; }
 std::string_view NameOf(const secagg::Keys&) { return "keys"; }
 std::string_view NameOf(const secagg::Delivery&) { return "delivery"; }
 std::string_view NameOf(const secagg::Survivors&) { return "survivors"; }
@@ -395,19 +394,24 @@ Effects WorkerCore::OnFetched(const Fetched& fetched, Instant now) {
   return Done(now);
 }
 
+StatusOr<KnownAdapter> WorkerCore::Remake(const Job& job, const Open& open, const Fetched& fetched) {
+  RETURN_IF_ERROR(fetched.content.status());
+  if (crypto::Sha256(*fetched.content) != fetched.sha256)
+    return InvalidArgument("the sum is not what its digest says");
+  ASSIGN_OR_RETURN(KnownAdapter made, AdapterFromSum(job, open.plan, open.offer.body.id.round,
+                                                     *fetched.content, open.result->survivors.size()));
+  if (made.hash != open.result->new_adapter)
+    return InvalidArgument("it makes adapter {}, announced was {}", made.hash.brief(),
+                           open.result->new_adapter.brief());
+  return made;
+}
+
 void WorkerCore::OnSum(const JobId& id, const Fetched& fetched, Instant now) {
   Open& open = open_.at(id);
   Job& job = jobs_.at(id);
   const AttemptId attempt = open.offer.body.id;
   const secagg::Result result = *open.result;
-  StatusOr<KnownAdapter> made = fetched.content.status();
-  if (fetched.content.ok() && crypto::Sha256(*fetched.content) != fetched.sha256)
-    made = InvalidArgument("the sum is not what its digest says");
-  else if (fetched.content.ok())
-    made = AdapterFromSum(job, open.plan, attempt.round, *fetched.content, result.survivors.size());
-  if (made.ok() && made->hash != result.new_adapter)
-    made = InvalidArgument("it makes adapter {}, announced was {}", made->hash.brief(),
-                           result.new_adapter.brief());
+  const StatusOr<KnownAdapter> made = Remake(job, open, fetched);
   if (!made.ok()) {
     Say(LogLine::Level::kError, fmt::format("{}: the result does not recompute, the job is halted here: {}",
                                             attempt.Brief(), Message(made.status())));

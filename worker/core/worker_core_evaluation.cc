@@ -24,6 +24,15 @@ Bytes CanonicalCell(const EvaluationCell& cell) {
   return out.Take();
 }
 
+StatusOr<AdapterBlob> AdapterOf(const Job& job, const Fetched& fetched) {
+  RETURN_IF_ERROR(fetched.content.status());
+  if (AdapterHash(*fetched.content) != fetched.sha256)
+    return InvalidArgument("the adapter is not what its name says");
+  ASSIGN_OR_RETURN(AdapterBlob blob, DecodeAdapterBlob(*fetched.content, job.layout));
+  if (blob.job != job.id()) return InvalidArgument("an adapter of another job");
+  return blob;
+}
+
 }  // namespace
 
 void WorkerCore::Answer(const JobId& job_id, EvaluationCell cell) {
@@ -46,8 +55,9 @@ std::vector<policy::Refusal> WorkerCore::ReleaseRefusals(const Job& job, const L
   auto refusals = policy::EvaluateRelease(question, p_.ledger->CountOf(ChargeKind::kEvaluation, job.id()));
   if (refusals.empty() && view.after_job > view.budget)
     refusals.push_back({policy::RuleCode::kDatasetBudget, "the budget does not cover an evaluation cell"});
-  if (refusals.empty() && (job.standing.denied || job.standing.withdrawn || job.standing.halted))
-    refusals.push_back({policy::RuleCode::kApprovalDenied, "the operator said no"});
+  const bool unasked = job.answer.needs_approval && !job.standing.approved;
+  if (refusals.empty() && (unasked || job.standing.denied || job.standing.withdrawn || job.standing.halted))
+    refusals.push_back({policy::RuleCode::kApprovalDenied, "the operator has not said yes"});
   return refusals;
 }
 
@@ -114,10 +124,8 @@ void WorkerCore::OnEvaluationFetched(const Fetched& fetched, Instant now) {
   for (const Digest& request : waiting) {
     Evaluation& evaluation = evaluations_.at(request);
     const Job& job = jobs_.at(evaluation.request.job);
-    StatusOr<AdapterBlob> blob = fetched.content.status();
-    if (fetched.content.ok() && AdapterHash(*fetched.content) == fetched.sha256)
-      blob = DecodeAdapterBlob(*fetched.content, job.layout);
-    if (!blob.ok() || blob->job != job.id()) {
+    auto blob = AdapterOf(job, fetched);
+    if (!blob.ok()) {
       Say(LogLine::Level::kWarning, fmt::format("job {}: evaluation failed: no adapter {} of this job",
                                                 job.id().brief(), fetched.sha256.brief()));
       EvaluationCell cell{request, CellState::kFailed, {}, policy::RuleCode::kNone, 0};

@@ -1,0 +1,164 @@
+#include "tests/unit/worker/core/federation.h"
+#include "worker/core/worker_core.h"
+
+namespace concordat::worker {
+namespace {
+
+using testing::Federation;
+using testing::Region;
+
+EvaluationRequest Ask(const Federation& f, std::string_view name, std::vector<Digest> adapters) {
+  return {crypto::Sha256(AsBytes(name)), f.job.id, std::move(adapters), 100, 0};
+}
+
+TEST(EvaluationTest, ReleasesAClippedNoisedChargedAndReceiptedCell) {
+  Federation f;
+  f.StartAll();
+  f.Notify();
+  Region& region = *f.regions[0];
+  region.Receive(Ask(f, "one", {Digest{}, f.adapter_hash}));
+  const auto cells = region.Sent<EvaluationCell>();
+  ASSERT_EQ(cells.size(), 1u);
+  EXPECT_EQ(cells[0].state, CellState::kReleased);
+  ASSERT_EQ(cells[0].values.size(), 4u);
+  // Standard deviation 0.01 bits per byte: ten of them is a false alarm of 1e-23 a value.
+  EXPECT_NEAR(static_cast<double>(cells[0].values[0]) / kCellUnits, 1.25, 0.1);
+  EXPECT_NEAR(static_cast<double>(cells[0].values[1]) / kCellUnits, 0.02, 0.1);
+  EXPECT_NE(cells[0].values[0], cells[0].values[2]) << "each figure has noise of its own";
+  EXPECT_GT(cells[0].epsilon_charged, 0);
+  ASSERT_EQ(region.ledger->entries().size(), 1u);
+  EXPECT_EQ(region.ledger->entries()[0].charge.kind, ChargeKind::kEvaluation);
+  ASSERT_EQ(region.receipts.size(), 1u);
+  EXPECT_EQ(region.receipts[0].kind, policy::ArtefactKind::kEvaluation);
+  EXPECT_EQ(region.receipts[0].bytes, 32u);
+  EXPECT_EQ(region.receipts[0].ledger_head, region.ledger->head());
+}
+
+TEST(EvaluationTest, AFigureBeyondTheBoundIsClippedToIt) {
+  Federation f;
+  f.regions[0]->bits_per_byte = 1e9;
+  f.StartAll();
+  f.Notify();
+  f.regions[0]->Receive(Ask(f, "one", {Digest{}}));
+  const auto cells = f.regions[0]->Sent<EvaluationCell>();
+  ASSERT_EQ(cells.size(), 1u);
+  EXPECT_NEAR(static_cast<double>(cells[0].values[0]) / kCellUnits, 8, 0.1);
+}
+
+TEST(EvaluationTest, WithoutPermissionTheCellIsWithheldAndNothingIsEvaluatedOrCharged) {
+  Federation f;
+  f.regions[0]->policy.artefacts.evaluation.release = false;
+  f.StartAll();
+  f.Notify();
+  Region& region = *f.regions[0];
+  region.Receive(Ask(f, "one", {Digest{}}));
+  const auto cells = region.Sent<EvaluationCell>();
+  ASSERT_EQ(cells.size(), 1u);
+  EXPECT_EQ(cells[0].state, CellState::kWithheld);
+  EXPECT_EQ(cells[0].rule, policy::RuleCode::kArtefactEvaluation);
+  EXPECT_TRUE(cells[0].values.empty());
+  EXPECT_TRUE(region.ledger->entries().empty());
+  EXPECT_TRUE(region.receipts.empty());
+  for (const auto& m : region.told) EXPECT_FALSE(std::holds_alternative<sandbox::Evaluate>(m));
+}
+
+TEST(EvaluationTest, ARepeatedRequestGetsTheSameNumbersForOneCharge) {
+  Federation f;
+  f.StartAll();
+  f.Notify();
+  Region& region = *f.regions[0];
+  region.Receive(Ask(f, "one", {Digest{}}));
+  region.Receive(Ask(f, "one", {Digest{}}));
+  const auto cells = region.Sent<EvaluationCell>();
+  ASSERT_EQ(cells.size(), 2u);
+  EXPECT_EQ(cells[0].values, cells[1].values);
+  EXPECT_EQ(region.ledger->entries().size(), 1u);
+}
+
+TEST(EvaluationTest, RequestsBeyondThePolicysNumberAreWithheld) {
+  Federation f;
+  f.StartAll();
+  f.Notify();
+  Region& region = *f.regions[0];
+  for (const char* name : {"one", "two", "three", "four"}) region.Receive(Ask(f, name, {Digest{}}));
+  const auto cells = region.Sent<EvaluationCell>();
+  ASSERT_EQ(cells.size(), 4u);
+  EXPECT_EQ(cells[2].state, CellState::kReleased);
+  EXPECT_EQ(cells[3].state, CellState::kWithheld);
+  EXPECT_EQ(cells[3].rule, policy::RuleCode::kEvaluationRequests);
+}
+
+TEST(EvaluationTest, ASpentBudgetWithholdsTheCell) {
+  Federation f;
+  f.regions[0]->card.privacy.epsilon = 1;
+  f.StartAll();
+  f.Notify();
+  Region& region = *f.regions[0];
+  region.Receive(Ask(f, "one", {Digest{}}));
+  ASSERT_EQ(region.Sent<EvaluationCell>().size(), 1u);
+  EXPECT_EQ(region.Sent<EvaluationCell>()[0].state, CellState::kWithheld);
+  EXPECT_EQ(region.Sent<EvaluationCell>()[0].rule, policy::RuleCode::kDatasetBudget);
+  EXPECT_TRUE(region.ledger->entries().empty());
+}
+
+TEST(EvaluationTest, AChargeThatCannotBeWrittenReleasesNothing) {
+  Federation f;
+  f.regions[0]->ledger_fails = true;
+  f.StartAll();
+  f.Notify();
+  Region& region = *f.regions[0];
+  region.Receive(Ask(f, "one", {Digest{}}));
+  ASSERT_EQ(region.Sent<EvaluationCell>().size(), 1u);
+  EXPECT_EQ(region.Sent<EvaluationCell>()[0].state, CellState::kFailed);
+  EXPECT_TRUE(region.Sent<EvaluationCell>()[0].values.empty());
+  EXPECT_TRUE(region.receipts.empty());
+}
+
+TEST(EvaluationTest, AnAdapterOfAnotherJobOrNoneAtAllFails) {
+  Federation f;
+  f.StartAll();
+  f.Notify();
+  Region& region = *f.regions[0];
+  region.Receive(Ask(f, "one", {crypto::Sha256(AsBytes("nothing"))}));
+  AdapterBlob foreign = f.adapter;
+  foreign.job.bytes[0] ^= 1;
+  const Bytes bytes = EncodeAdapterBlob(foreign);
+  f.blobs[AdapterHash(bytes)] = bytes;
+  region.Receive(Ask(f, "two", {AdapterHash(bytes)}));
+  EvaluationRequest unknown = Ask(f, "three", {Digest{}});
+  unknown.job = crypto::Sha256(AsBytes("no job"));
+  region.Receive(unknown);
+  const auto cells = region.Sent<EvaluationCell>();
+  ASSERT_EQ(cells.size(), 3u);
+  for (const EvaluationCell& cell : cells) EXPECT_EQ(cell.state, CellState::kFailed);
+  EXPECT_TRUE(region.ledger->entries().empty());
+}
+
+TEST(EvaluationTest, ACellMadeWhileTheConnectionIsDownIsSentWhenItIsBack) {
+  Federation f;
+  f.StartAll();
+  f.Notify();
+  Region& region = *f.regions[0];
+  region.hold_training = true;
+  region.Receive(f.SignedOffer(0, 0));  // keeps the trainer busy
+  region.Receive(Ask(f, "one", {Digest{}}));
+  region.Apply(region.core->OnDisconnected(region.now));
+  region.FinishTraining();
+  EXPECT_TRUE(region.Sent<EvaluationCell>().empty());
+  region.Apply(region.core->OnConnected(region.now));
+  ASSERT_EQ(region.Sent<EvaluationCell>().size(), 1u);
+  EXPECT_EQ(region.Sent<EvaluationCell>()[0].state, CellState::kReleased);
+}
+
+TEST(EvaluationTest, AJobThatWaitsForApprovalReleasesNothing) {
+  Federation f;
+  f.regions[0]->policy.approval = policy::ApprovalMode::kManual;
+  f.StartAll();
+  f.Notify();
+  f.regions[0]->Receive(Ask(f, "one", {Digest{}}));
+  ASSERT_EQ(f.regions[0]->Sent<EvaluationCell>().size(), 1u);
+  EXPECT_EQ(f.regions[0]->Sent<EvaluationCell>()[0].rule, policy::RuleCode::kApprovalDenied);
+}
+
+}  // namespace
+}  // namespace concordat::worker

@@ -1,0 +1,716 @@
+#include "worker/core/worker_core.h"
+
+#include "tests/unit/worker/core/federation.h"
+
+namespace concordat::worker {
+namespace {
+
+using testing::At;
+using testing::Federation;
+using testing::Region;
+
+TEST(WorkerCoreTest, AWholeJobRunsAndEveryRegionMakesTheSameAdapters) {
+  Federation f;
+  f.StartAll();
+  f.Notify();
+  for (RoundIndex r = 0; r < 3; ++r) {
+    f.Begin(r, 0);
+    f.Run();
+    ASSERT_EQ(f.round().phase(), secagg::CoordinatorPhase::kDone);
+    ASSERT_EQ(f.round().survivors().size(), 4u);
+    EXPECT_NEAR(f.Decoded().mean_delta[0], 0.01, 0.2);
+    for (auto& region : f.regions) {
+      const auto acks = region->Sent<ResultAck>();
+      ASSERT_EQ(acks.size(), r + 1);
+      EXPECT_EQ(acks.back().new_adapter, f.adapter_hash);
+    }
+  }
+  for (auto& region : f.regions) {
+    EXPECT_EQ(region->ledger->entries().size(), 3u);
+    EXPECT_EQ(region->JournalCount<AttemptEntered>(), 3u);
+    EXPECT_EQ(region->JournalCount<InputBegun>(), 3u);
+    EXPECT_EQ(region->trainer_starts, 1);
+    EXPECT_TRUE(region->evidence.empty());
+  }
+}
+
+TEST(WorkerCoreTest, EveryUploadHasReceiptsThatCountItsBytes) {
+  Federation f;
+  f.StartAll();
+  f.Notify();
+  f.Begin(0, 0);
+  f.Run();
+  Region& region = *f.regions[1];
+  ASSERT_EQ(region.receipts.size(), 2u);
+  const Bytes& y = region.uploads.at({f.job.id, 0, 0});
+  EXPECT_EQ(region.receipts[0].kind, policy::ArtefactKind::kDelta);
+  EXPECT_EQ(region.receipts[1].kind, policy::ArtefactKind::kMetrics);
+  EXPECT_EQ(region.receipts[0].bytes + region.receipts[1].bytes, y.size());
+  EXPECT_EQ(region.receipts[0].sha256, crypto::Sha256(y));
+  EXPECT_EQ(region.receipts[0].ledger_head, region.ledger->head());
+  EXPECT_GT(region.receipts[0].epsilon_charged, 0);
+  EXPECT_EQ(region.receipts[0].sandbox, policy::SandboxState::kEnforced);
+  EXPECT_EQ(region.receipts[0].from, "b.example");
+  EXPECT_EQ(region.receipts[0].to, "neutral.example");
+}
+
+TEST(WorkerCoreTest, TrainingGoesOnWhileKeysAndSharesAreExchanged) {
+  Federation f;
+  for (auto& region : f.regions) region->hold_training = true;
+  f.StartAll();
+  f.Notify();
+  f.Begin(0, 0);
+  f.Run();
+  EXPECT_EQ(f.round().phase(), secagg::CoordinatorPhase::kInput);
+  for (auto& region : f.regions) {
+    EXPECT_TRUE(region->ledger->entries().empty()) << "charged before anything could leave";
+    region->FinishTraining();
+    EXPECT_EQ(region->ledger->entries().size(), 1u);
+  }
+  f.Run();
+  EXPECT_EQ(f.round().phase(), secagg::CoordinatorPhase::kDone);
+}
+
+TEST(WorkerCoreTest, ANewAttemptTakesTheSameDeltaButAFreshChargeAndFreshNoise) {
+  Federation f;
+  f.StartAll();
+  f.Notify();
+  f.cut = {};
+  f.Begin(0, 0);
+  f.Run();
+  // Play the same round once more for a region that never saw the result: stop before step 6 this time.
+  Federation g;
+  g.regions[3]->hold_training = true;
+  g.StartAll();
+  g.Notify();
+  g.Begin(0, 0);
+  g.Run();
+  ASSERT_EQ(g.round().phase(), secagg::CoordinatorPhase::kInput);
+  const AttemptId first{g.job.id, 0, 0};
+  const Bytes y0 = g.regions[0]->uploads.at(first);
+  for (auto& region : g.regions) region->Receive(AttemptAborted{first, 3});
+  g.regions[3]->FinishTraining();
+  g.Begin(0, 1);
+  g.Run();
+  ASSERT_EQ(g.round().phase(), secagg::CoordinatorPhase::kDone);
+  EXPECT_EQ(g.regions[0]->ledger->entries().size(), 2u);
+  EXPECT_EQ(g.regions[3]->ledger->entries().size(), 1u) << "nothing of the first attempt had left there";
+  EXPECT_NE(g.regions[0]->uploads.at({g.job.id, 0, 1}), y0);
+  size_t trainings = 0;
+  for (const auto& m : g.regions[0]->told) trainings += std::holds_alternative<sandbox::Train>(m);
+  EXPECT_EQ(trainings, 1u);
+}
+
+TEST(WorkerCoreTest, ARepeatedOfferGetsTheSameAdvert) {
+  Federation f;
+  f.StartAll();
+  f.Notify();
+  Region& region = *f.regions[0];
+  region.hold_training = true;
+  const auto offer = f.SignedOffer(0, 0);
+  region.Receive(offer);
+  region.Receive(offer);
+  const auto adverts = region.Sent<secagg::Signed<secagg::Advert>>();
+  ASSERT_EQ(adverts.size(), 2u);
+  EXPECT_EQ(secagg::Canonical(adverts[0].body), secagg::Canonical(adverts[1].body));
+  EXPECT_EQ(adverts[0].signature, adverts[1].signature);
+  EXPECT_EQ(region.JournalCount<AttemptEntered>(), 1u);
+}
+
+TEST(WorkerCoreTest, ASecondOfferForTheSameAttemptEndsItAndKeepsBothAsEvidence) {
+  Federation f;
+  f.StartAll();
+  f.Notify();
+  Region& region = *f.regions[0];
+  region.hold_training = true;
+  region.Receive(f.SignedOffer(0, 0));
+  secagg::Offer other = f.MakeOffer(0, 0);
+  other.deadlines.input_ms += 1;
+  region.Receive(secagg::Sign(f.coordinator.key, other));
+  const auto drops = region.Sent<Dropout>();
+  ASSERT_EQ(drops.size(), 1u);
+  EXPECT_EQ(drops[0].code, DropoutCode::kProtocolViolation);
+  EXPECT_EQ(drops[0].refusal, secagg::RefusalCode::kRepeatDiffers);
+  ASSERT_EQ(region.evidence.size(), 2u);
+  EXPECT_NE(region.evidence[0].body, region.evidence[1].body);
+  for (const Evidence& e : region.evidence)
+    EXPECT_OK(f.coordinator.key.Public().Verify(secagg::Offer::kDomain, e.body, e.signature));
+}
+
+TEST(WorkerCoreTest, AWorkerThatRestartedNeverEntersTheSameAttemptAgain) {
+  Federation f;
+  f.StartAll();
+  f.Notify();
+  Region& region = *f.regions[0];
+  region.hold_training = true;
+  region.Receive(f.SignedOffer(0, 0));
+  ASSERT_EQ(region.Sent<secagg::Signed<secagg::Advert>>().size(), 1u);
+  region.Start();
+  region.Receive(JobNotice{f.signed_job, true, 0});
+  region.Receive(f.SignedOffer(0, 0));
+  EXPECT_EQ(region.Sent<secagg::Signed<secagg::Advert>>().size(), 1u);
+  ASSERT_EQ(region.Sent<Dropout>().size(), 1u);
+  EXPECT_EQ(region.Sent<Dropout>()[0].code, DropoutCode::kShuttingDown);
+  // The next attempt is a new one.
+  region.Receive(f.SignedOffer(0, 1));
+  EXPECT_EQ(region.Sent<secagg::Signed<secagg::Advert>>().size(), 2u);
+}
+
+TEST(WorkerCoreTest, ARoundCompletesWithoutTheRegionThatDiesBeforeItsUpload) {
+  Federation f;
+  f.regions[2]->hold_training = true;
+  f.StartAll();
+  f.Notify();
+  f.Begin(0, 0);
+  f.Run();
+  ASSERT_EQ(f.round().phase(), secagg::CoordinatorPhase::kInput);
+  f.cut = {3};
+  f.Timeout();
+  f.Run();
+  ASSERT_EQ(f.round().phase(), secagg::CoordinatorPhase::kDone);
+  EXPECT_EQ(f.round().survivors(), (std::vector<SiteIndex>{1, 2, 4}));
+  // The one that missed the round downloads its adapter and follows it back to what it knows.
+  f.cut = {};
+  f.regions[2]->Start();
+  f.regions[2]->hold_training = false;
+  f.regions[2]->Receive(JobNotice{f.signed_job, true, 1});
+  f.Begin(1, 0);
+  f.Run();
+  ASSERT_EQ(f.round().phase(), secagg::CoordinatorPhase::kDone);
+  EXPECT_EQ(f.round().survivors().size(), 4u);
+  EXPECT_EQ(f.regions[2]->Sent<ResultAck>().back().new_adapter, f.adapter_hash);
+}
+
+TEST(WorkerCoreTest, ALateWorkerFollowsSeveralRoundsBackAndRefusesAForkedChain) {
+  Federation f;
+  f.StartAll();
+  f.Notify();
+  for (RoundIndex r = 0; r < 2; ++r) {
+    f.Begin(r, 0);
+    f.Run();
+  }
+  ASSERT_EQ(f.adapter.round, 2u);
+  Region& late = *f.regions[3];
+  late.journal.clear();
+  late.Start();
+  late.Receive(JobNotice{f.signed_job, true, 2});
+  late.Receive(f.SignedOffer(2, 0));
+  EXPECT_TRUE(late.Sent<Dropout>().empty());
+  EXPECT_EQ(late.Sent<secagg::Signed<secagg::Advert>>().size(), 3u);
+
+  // The same adapter under another history: its parent is not what follows from the first adapter.
+  AdapterBlob parent = f.adapter;
+  parent.round = 1;
+  parent.parent = crypto::Sha256(AsBytes("another first adapter"));
+  const Bytes parent_bytes = EncodeAdapterBlob(parent);
+  f.blobs[AdapterHash(parent_bytes)] = parent_bytes;
+  AdapterBlob forked = f.adapter;
+  forked.parent = AdapterHash(parent_bytes);
+  f.Publish(forked);
+  late.Start();
+  late.Receive(JobNotice{f.signed_job, true, 2});
+  late.Receive(f.SignedOffer(2, 1));
+  ASSERT_EQ(late.Sent<Dropout>().size(), 1u);
+  EXPECT_EQ(late.Sent<Dropout>()[0].refusal, secagg::RefusalCode::kModel);
+}
+
+TEST(WorkerCoreTest, AResultThatDoesNotRecomputeHaltsTheJobInThisRegion) {
+  Federation f;
+  f.lie_about_result = true;
+  f.StartAll();
+  f.Notify();
+  f.Begin(0, 0);
+  f.Run();
+  for (auto& region : f.regions) {
+    EXPECT_TRUE(region->Sent<ResultAck>().empty());
+    ASSERT_EQ(region->Sent<Dropout>().size(), 1u);
+    EXPECT_EQ(region->Sent<Dropout>()[0].code, DropoutCode::kResultMismatch);
+    EXPECT_EQ(region->JournalCount<JobHalted>(), 1u);
+    EXPECT_FALSE(region->evidence.empty());
+  }
+  Region& region = *f.regions[0];
+  region.Start();
+  region.Receive(JobNotice{f.signed_job, true, 1});
+  EXPECT_EQ(region.Sent<JobAnswer>().back().verdict, Verdict::kRefused);
+  region.Receive(f.SignedOffer(1, 0));
+  EXPECT_EQ(region.Sent<Dropout>().back().code, DropoutCode::kPolicyRefused);
+}
+
+TEST(WorkerCoreTest, ASumThatIsNotWhatItsDigestSaysHaltsTheJob) {
+  Federation f;
+  f.StartAll();
+  f.Notify();
+  f.regions[0]->blobs = new std::map<Digest, Bytes>();  // serves nothing
+  f.Begin(0, 0);
+  f.Run();
+  EXPECT_EQ(f.regions[0]->Sent<Dropout>().back().code, DropoutCode::kResultMismatch);
+  EXPECT_EQ(f.regions[1]->Sent<ResultAck>().size(), 1u);
+  delete f.regions[0]->blobs;
+}
+
+TEST(WorkerCoreTest, AnOfferThatIsNotTheCoordinatorsIsRefused) {
+  Federation f;
+  f.StartAll();
+  f.Notify();
+  Region& region = *f.regions[0];
+  auto offer = f.SignedOffer(0, 0);
+  offer.signature[5] ^= 1;
+  region.Receive(offer);
+  ASSERT_EQ(region.Sent<Dropout>().size(), 1u);
+  EXPECT_EQ(region.Sent<Dropout>()[0].refusal, secagg::RefusalCode::kBadSignature);
+  EXPECT_EQ(region.JournalCount<AttemptEntered>(), 0u);
+  // The right one is still welcome.
+  region.Receive(f.SignedOffer(0, 0));
+  EXPECT_EQ(region.Sent<secagg::Signed<secagg::Advert>>().size(), 1u);
+}
+
+struct BadOffer {
+  const char* name;
+  void (*spoil)(secagg::Offer&);
+  secagg::RefusalCode code;
+};
+class BadOfferTest : public ::testing::TestWithParam<BadOffer> {};
+
+TEST_P(BadOfferTest, IsRefusedBeforeAnythingIsMade) {
+  Federation f;
+  f.StartAll();
+  f.Notify();
+  Region& region = *f.regions[0];
+  secagg::Offer offer = f.MakeOffer(0, 0);
+  GetParam().spoil(offer);
+  region.Receive(secagg::Sign(f.coordinator.key, offer));
+  EXPECT_TRUE(region.Sent<secagg::Signed<secagg::Advert>>().empty());
+  ASSERT_EQ(region.Sent<Dropout>().size(), 1u);
+  EXPECT_EQ(region.Sent<Dropout>()[0].code, DropoutCode::kProtocolViolation);
+  EXPECT_EQ(region.Sent<Dropout>()[0].refusal, GetParam().code);
+  EXPECT_EQ(region.JournalCount<AttemptEntered>(), 0u);
+  EXPECT_EQ(region.evidence.size(), 1u);
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Offers, BadOfferTest,
+    ::testing::Values(BadOffer{"OfAnotherAdapter", [](secagg::Offer& o) { o.adapter.bytes[0] ^= 1; },
+                               secagg::RefusalCode::kModel},
+                      BadOffer{"OfAnotherBaseModel", [](secagg::Offer& o) { o.base_model.bytes[0] ^= 1; },
+                               secagg::RefusalCode::kModel},
+                      BadOffer{"OfAnotherCharter", [](secagg::Offer& o) { o.charter.bytes[0] ^= 1; },
+                               secagg::RefusalCode::kCharter},
+                      BadOffer{"OfAnotherLength", [](secagg::Offer& o) { o.elements += 1; },
+                               secagg::RefusalCode::kElements},
+                      BadOffer{"WithTooLowAThreshold", [](secagg::Offer& o) { o.threshold -= 1; },
+                               secagg::RefusalCode::kThreshold},
+                      BadOffer{"WithoutColluders", [](secagg::Offer& o) { o.assumed_colluding = 0; },
+                               secagg::RefusalCode::kColluding},
+                      BadOffer{"WithTwoSites", [](secagg::Offer& o) { o.roster.resize(2); },
+                               secagg::RefusalCode::kCohortTooSmall},
+                      BadOffer{"WithTooShortADeadline", [](secagg::Offer& o) { o.deadlines.input_ms = 1; },
+                               secagg::RefusalCode::kDeadlines},
+                      BadOffer{"WithTooManyAttempts", [](secagg::Offer& o) { o.attempts_allowed = 100; },
+                               secagg::RefusalCode::kAttempts},
+                      BadOffer{"PastTheLastRound", [](secagg::Offer& o) { o.id.round = 3; },
+                               secagg::RefusalCode::kWrongAttempt},
+                      // Within the region's bounds, but not what the signed job says.
+                      BadOffer{"WithAnotherDeadlineThanTheJobs",
+                               [](secagg::Offer& o) { o.deadlines.input_ms += 1000; },
+                               secagg::RefusalCode::kNone}),
+    [](const auto& info) { return info.param.name; });
+
+TEST(WorkerCoreTest, AnOfferForAJobThatWasNotAnnouncedIsRefused) {
+  Federation f;
+  f.StartAll();
+  Region& region = *f.regions[0];
+  region.Receive(f.SignedOffer(0, 0));
+  EXPECT_EQ(region.Sent<Dropout>()[0].code, DropoutCode::kPolicyRefused);
+  f.Notify(/*run=*/false);
+  region.Receive(f.SignedOffer(0, 0));
+  EXPECT_EQ(region.Sent<Dropout>()[1].code, DropoutCode::kPolicyRefused);
+  EXPECT_EQ(region.trainer_starts, 0) << "a plan starts nothing";
+}
+
+TEST(WorkerCoreTest, ARefusedKeyMessageEndsTheAttemptWithEvidence) {
+  Federation f;
+  f.StartAll();
+  f.Notify();
+  Region& region = *f.regions[0];
+  region.hold_training = true;
+  region.Receive(f.SignedOffer(0, 0));
+  secagg::Keys keys;
+  keys.id = {f.job.id, 0, 0};
+  region.Receive(secagg::Sign(f.coordinator.key, keys));
+  ASSERT_EQ(region.Sent<Dropout>().size(), 1u);
+  EXPECT_EQ(region.Sent<Dropout>()[0].code, DropoutCode::kProtocolViolation);
+  ASSERT_EQ(region.evidence.size(), 2u);
+  EXPECT_EQ(region.evidence[0].name, "offer");
+  EXPECT_EQ(region.evidence[1].name, "keys-refused");
+  EXPECT_EQ(region.core->status().attempt, AttemptId{});
+}
+
+TEST(WorkerCoreTest, MessagesOfAttemptsThatAreNotOpenChangeNothing) {
+  Federation f;
+  f.StartAll();
+  f.Notify();
+  Region& region = *f.regions[0];
+  const size_t before = region.sent.size();
+  secagg::Keys keys;
+  keys.id = {f.job.id, 0, 0};
+  region.Receive(secagg::Sign(f.coordinator.key, keys));
+  region.Receive(AttemptAborted{{f.job.id, 0, 0}, 1});
+  EXPECT_EQ(region.sent.size(), before);
+  EXPECT_TRUE(region.evidence.empty());
+}
+
+TEST(WorkerCoreTest, ASpentBudgetIsAHardStop) {
+  Federation f;
+  f.regions[0]->card.privacy.epsilon = 1;  // far less than a round costs
+  f.StartAll();
+  f.Notify();
+  Region& region = *f.regions[0];
+  const auto answer = region.Sent<JobAnswer>().back();
+  EXPECT_EQ(answer.verdict, Verdict::kRefused);
+  EXPECT_EQ(answer.rules, std::vector{policy::RuleCode::kDatasetBudget});
+  EXPECT_GT(answer.epsilon_after, answer.epsilon_budget);
+  region.Receive(f.SignedOffer(0, 0));
+  EXPECT_EQ(region.Sent<Dropout>()[0].code, DropoutCode::kPolicyRefused);
+  EXPECT_TRUE(region.ledger->entries().empty());
+}
+
+TEST(WorkerCoreTest, ABudgetThatEndsBetweenAttemptsStopsBeforeAnythingLeaves) {
+  Federation f;
+  const auto charge = policy::RoundCharge(f.job.spec, f.MakeOffer(0, 0));
+  ASSERT_OK(charge);
+  // Enough for the job as planned, when nothing fails: three rounds. A fourth attempt does not fit.
+  Region& region = *f.regions[0];
+  region.card.privacy.epsilon = *policy::PlanEpsilon(f.job.spec, 3, 4) * 1.0001;
+  f.StartAll();
+  f.Notify();
+  ASSERT_EQ(region.Sent<JobAnswer>().back().verdict, Verdict::kEligible);
+  for (AttemptIndex a = 0; a < 3; ++a)
+    ASSERT_OK(region.ledger->Charge(
+        region.now,
+        {ChargeKind::kDelta, PrivacyUnit::kSite, Neighbour::kZeroOut, {f.job.id, 9, a}, charge->curve}));
+  region.Receive(f.SignedOffer(0, 0));
+  ASSERT_EQ(region.Sent<Dropout>().size(), 1u);
+  EXPECT_EQ(region.Sent<Dropout>()[0].code, DropoutCode::kBudgetSpent);
+  EXPECT_TRUE(region.uploads.empty());
+}
+
+TEST(WorkerCoreTest, ABudgetSpentWhileTrainingStopsTheUpload) {
+  Federation f;
+  const auto charge = policy::RoundCharge(f.job.spec, f.MakeOffer(0, 0));
+  Region& region = *f.regions[0];
+  region.card.privacy.epsilon = *policy::PlanEpsilon(f.job.spec, 3, 4) * 1.0001;
+  region.hold_training = true;
+  f.StartAll();
+  f.Notify();
+  f.Begin(0, 0);
+  f.Run();
+  for (AttemptIndex a = 0; a < 3; ++a)
+    ASSERT_OK(region.ledger->Charge(
+        region.now,
+        {ChargeKind::kDelta, PrivacyUnit::kSite, Neighbour::kZeroOut, {f.job.id, 9, a}, charge->curve}));
+  region.FinishTraining();
+  EXPECT_EQ(region.Sent<Dropout>().back().code, DropoutCode::kBudgetSpent);
+  EXPECT_TRUE(region.uploads.empty());
+  EXPECT_EQ(region.ledger->entries().size(), 3u);
+}
+
+TEST(WorkerCoreTest, ALedgerThatCannotBeWrittenLetsNothingLeave) {
+  Federation f;
+  f.regions[0]->ledger_fails = true;
+  f.StartAll();
+  f.Notify();
+  f.Begin(0, 0);
+  f.Run();
+  Region& region = *f.regions[0];
+  EXPECT_EQ(region.Sent<Dropout>().back().code, DropoutCode::kStorageFull);
+  EXPECT_TRUE(region.uploads.empty());
+  EXPECT_TRUE(region.receipts.empty());
+}
+
+TEST(WorkerCoreTest, AJournalThatCannotBeWrittenKeepsTheAdvertHome) {
+  Federation f;
+  f.StartAll();
+  f.Notify();
+  Region& region = *f.regions[0];
+  region.storage_fails = true;
+  region.Receive(f.SignedOffer(0, 0));
+  EXPECT_TRUE(region.Sent<secagg::Signed<secagg::Advert>>().empty());
+  ASSERT_EQ(region.Sent<Dropout>().size(), 1u);
+  EXPECT_EQ(region.Sent<Dropout>()[0].code, DropoutCode::kStorageFull);
+  EXPECT_EQ(region.core->status().attempt, AttemptId{});
+}
+
+TEST(WorkerCoreTest, AFullDiskDuringTheUploadEndsTheAttempt) {
+  Federation f;
+  f.regions[0]->upload_fails = true;
+  f.StartAll();
+  f.Notify();
+  f.Begin(0, 0);
+  f.Run();
+  EXPECT_EQ(f.regions[0]->Sent<Dropout>().back().code, DropoutCode::kStorageFull);
+  EXPECT_EQ(f.round().phase(), secagg::CoordinatorPhase::kDone) << "the others are enough";
+  EXPECT_EQ(f.round().survivors(), (std::vector<SiteIndex>{2, 3, 4}));
+}
+
+TEST(WorkerCoreTest, AJobThatNeedsApprovalWaitsForThePerson) {
+  Federation f;
+  Region& region = *f.regions[0];
+  region.policy.approval = policy::ApprovalMode::kManual;
+  f.StartAll();
+  f.Notify();
+  EXPECT_EQ(region.Sent<JobAnswer>().back().verdict, Verdict::kWaitsForApproval);
+  EXPECT_EQ(region.trainer_starts, 0);
+  region.Receive(f.SignedOffer(0, 0));
+  EXPECT_EQ(region.Sent<Dropout>().back().code, DropoutCode::kPolicyRefused);
+  auto reply = region.core->OnDecision(f.job.id, Decision::kApprove, region.now);
+  ASSERT_OK(reply);
+  region.Apply(std::move(reply->effects));
+  region.Settle();
+  EXPECT_EQ(region.Sent<JobAnswer>().back().verdict, Verdict::kEligible);
+  // The yes outlives the process.
+  region.Start();
+  region.Receive(JobNotice{f.signed_job, true, 0});
+  EXPECT_EQ(region.Sent<JobAnswer>().back().verdict, Verdict::kEligible);
+}
+
+TEST(WorkerCoreTest, ADeniedJobIsRefusedAndStaysSo) {
+  Federation f;
+  f.StartAll();
+  f.Notify();
+  Region& region = *f.regions[0];
+  auto reply = region.core->OnDecision(f.job.id, Decision::kDeny, region.now);
+  ASSERT_OK(reply);
+  region.Apply(std::move(reply->effects));
+  EXPECT_EQ(region.Sent<JobAnswer>().back().verdict, Verdict::kRefused);
+  EXPECT_EQ(region.Sent<JobAnswer>().back().rules, std::vector{policy::RuleCode::kApprovalDenied});
+  region.Start();
+  region.Receive(JobNotice{f.signed_job, true, 0});
+  EXPECT_EQ(region.Sent<JobAnswer>().back().verdict, Verdict::kRefused);
+}
+
+TEST(WorkerCoreTest, WithdrawalBeforeAnythingLeftCostsNothing) {
+  Federation f;
+  for (auto& region : f.regions) region->hold_training = true;
+  f.StartAll();
+  f.Notify();
+  f.Begin(0, 0);
+  f.Run();
+  Region& region = *f.regions[0];
+  auto reply = region.core->OnDecision(f.job.id, Decision::kWithdraw, region.now);
+  ASSERT_OK(reply);
+  EXPECT_NE(reply->text.find("nothing had left"), std::string::npos) << reply->text;
+  region.Apply(std::move(reply->effects));
+  region.FinishTraining();
+  EXPECT_EQ(region.Sent<Dropout>().back().code, DropoutCode::kWithdrawn);
+  EXPECT_EQ(region.Sent<JobAnswer>().back().verdict, Verdict::kWithdrawn);
+  EXPECT_TRUE(region.ledger->entries().empty());
+  EXPECT_TRUE(region.uploads.empty());
+  EXPECT_EQ(region.core->OnDecision(f.job.id, Decision::kApprove, region.now).status().code(),
+            StatusCode::kFailedPrecondition);
+  for (auto& other : f.regions) other->FinishTraining();
+  f.Run();
+  EXPECT_EQ(f.round().phase(), secagg::CoordinatorPhase::kDone);
+}
+
+TEST(WorkerCoreTest, WithdrawalDuringTheUploadCancelsItAndReceiptsWhatLeft) {
+  Federation f;
+  Region& region = *f.regions[0];
+  region.hold_upload = true;
+  f.StartAll();
+  f.Notify();
+  f.Begin(0, 0);
+  f.Run();
+  ASSERT_EQ(region.ledger->entries().size(), 1u);
+  auto reply = region.core->OnDecision(f.job.id, Decision::kWithdraw, region.now);
+  ASSERT_OK(reply);
+  EXPECT_NE(reply->text.find("charge stands"), std::string::npos) << reply->text;
+  region.Apply(std::move(reply->effects));
+  region.Settle();
+  EXPECT_EQ(region.cancelled_uploads, 1);
+  ASSERT_EQ(region.receipts.size(), 1u);
+  EXPECT_EQ(region.receipts[0].bytes, 100u);
+}
+
+TEST(WorkerCoreTest, APausedJobSitsOutUntilItIsResumed) {
+  Federation f;
+  f.StartAll();
+  f.Notify();
+  Region& region = *f.regions[0];
+  auto reply = region.core->OnDecision(f.job.id, Decision::kPause, region.now);
+  ASSERT_OK(reply);
+  region.Apply(std::move(reply->effects));
+  EXPECT_EQ(region.Sent<JobAnswer>().back().verdict, Verdict::kPaused);
+  region.Receive(f.SignedOffer(0, 0));
+  EXPECT_EQ(region.Sent<Dropout>().back().code, DropoutCode::kWithdrawn);
+  reply = region.core->OnDecision(f.job.id, Decision::kResume, region.now);
+  ASSERT_OK(reply);
+  region.Apply(std::move(reply->effects));
+  EXPECT_EQ(region.Sent<JobAnswer>().back().verdict, Verdict::kEligible);
+}
+
+TEST(WorkerCoreTest, ADecisionOnAnUnknownJobChangesNothing) {
+  Federation f;
+  f.StartAll();
+  EXPECT_EQ(f.regions[0]->core->OnDecision(f.job.id, Decision::kApprove, At(0)).status().code(),
+            StatusCode::kNotFound);
+  EXPECT_TRUE(f.regions[0]->journal.empty());
+}
+
+TEST(WorkerCoreTest, AJobWithAForgedSignatureOrAMalformedFileIsRefusedWithItsRule) {
+  Federation f;
+  f.StartAll();
+  Region& region = *f.regions[0];
+  policy::SignedJob forged = f.signed_job;
+  forged.file += "\n";
+  region.Receive(JobNotice{forged, true, 0});
+  EXPECT_EQ(region.Sent<JobAnswer>().back().rules, std::vector{policy::RuleCode::kSubmitterSignature});
+  EXPECT_EQ(region.Sent<JobAnswer>().back().verdict, Verdict::kRefused);
+  EXPECT_EQ(region.core->status().jobs.size(), 0u);
+}
+
+TEST(WorkerCoreTest, ARegionWithAnotherBaseModelSaysThatItIsAbsent) {
+  Federation f;
+  f.regions[0]->base_model = crypto::Sha256(AsBytes("another model"));
+  f.StartAll();
+  f.Notify();
+  EXPECT_EQ(f.regions[0]->Sent<JobAnswer>().back().rules, std::vector{policy::RuleCode::kBaseModelAbsent});
+}
+
+TEST(WorkerCoreTest, ATrainerThatIsNotLockedDownGetsNoTask) {
+  Federation f;
+  Region& region = *f.regions[0];
+  region.lockdown = sandbox::Ready::Lockdown::kSeccompOnly;
+  f.StartAll();
+  f.Notify();
+  EXPECT_FALSE(region.trainer_running);
+  EXPECT_EQ(region.Sent<JobAnswer>().back().verdict, Verdict::kRefused);
+  EXPECT_EQ(region.Sent<JobAnswer>().back().rules, std::vector{policy::RuleCode::kSandboxRequired});
+  // Where the policy says advisory it works, and receipts say so.
+  Region& lax = *f.regions[1];
+  lax.lockdown = sandbox::Ready::Lockdown::kSeccompOnly;
+  lax.policy.sandbox = policy::SandboxMode::kAdvisory;
+  lax.Start();
+  f.Notify();
+  f.Begin(0, 0);
+  f.Run();
+  ASSERT_FALSE(lax.receipts.empty());
+  EXPECT_EQ(lax.receipts[0].sandbox, policy::SandboxState::kAdvisory);
+}
+
+TEST(WorkerCoreTest, AKilledTrainerIsStartedAgainAndTheRoundGoesOn) {
+  Federation f;
+  Region& region = *f.regions[0];
+  region.hold_training = true;
+  f.StartAll();
+  f.Notify();
+  f.Begin(0, 0);
+  f.Run();
+  region.KillTrainer();
+  EXPECT_TRUE(region.Sent<Dropout>().empty());
+  ASSERT_TRUE(region.wake.has_value());
+  region.hold_training = false;
+  region.Tick(*region.wake);
+  EXPECT_EQ(region.trainer_starts, 2);
+  f.Run();
+  EXPECT_EQ(f.round().phase(), secagg::CoordinatorPhase::kDone);
+  EXPECT_EQ(f.round().survivors().size(), 4u);
+}
+
+TEST(WorkerCoreTest, ATrainerThatDiesAgainAndAgainCostsTheAttempt) {
+  Federation f;
+  Region& region = *f.regions[0];
+  region.hold_training = true;
+  f.StartAll();
+  f.Notify();
+  f.Begin(0, 0);
+  f.Run();
+  for (int i = 0; i < 3; ++i) {
+    region.KillTrainer();
+    if (region.wake) region.Tick(*region.wake);
+  }
+  EXPECT_EQ(region.Sent<Dropout>().back().code, DropoutCode::kTrainerFailed);
+}
+
+TEST(WorkerCoreTest, ATrainerThatRefusesCostsTheAttempt) {
+  Federation f;
+  f.regions[0]->training_fails = true;
+  f.StartAll();
+  f.Notify();
+  f.Begin(0, 0);
+  f.Run();
+  EXPECT_EQ(f.regions[0]->Sent<Dropout>().back().code, DropoutCode::kTrainerFailed);
+  EXPECT_TRUE(f.regions[0]->ledger->entries().empty());
+}
+
+TEST(WorkerCoreTest, ADeltaThatIsNotFiniteIsNeitherChargedNorSent) {
+  Federation f;
+  f.regions[0]->delta_value = std::nanf("");
+  f.StartAll();
+  f.Notify();
+  f.Begin(0, 0);
+  f.Run();
+  EXPECT_EQ(f.regions[0]->Sent<Dropout>().back().code, DropoutCode::kTrainerFailed);
+  EXPECT_TRUE(f.regions[0]->ledger->entries().empty());
+}
+
+TEST(WorkerCoreTest, AnAttemptWithoutAnAnswerInTimeIsErased) {
+  Federation f;
+  f.StartAll();
+  f.Notify();
+  Region& region = *f.regions[0];
+  region.hold_training = true;
+  region.Receive(f.SignedOffer(0, 0));
+  ASSERT_NE(region.core->status().attempt, AttemptId{});
+  region.Tick(region.now + Millis(60'000 + 29'999));
+  EXPECT_NE(region.core->status().attempt, AttemptId{});
+  region.Tick(region.now + Millis(1));
+  EXPECT_EQ(region.core->status().attempt, AttemptId{});
+}
+
+TEST(WorkerCoreTest, AttemptsThatFailAfterTheUploadCannotBurnTheLedger) {
+  Federation f;
+  f.StartAll();
+  f.Notify();
+  Region& region = *f.regions[0];
+  f.regions[3]->hold_training = true;  // never uploads
+  for (AttemptIndex a = 0; a < 3; ++a) {
+    f.Begin(0, a);
+    f.Run();
+    for (auto& r : f.regions) r->Receive(AttemptAborted{{f.job.id, 0, a}, 3});
+  }
+  EXPECT_EQ(region.ledger->entries().size(), 3u);
+  // Not even after a restart, and not under a number that the job allows.
+  region.Start();
+  region.Receive(JobNotice{f.signed_job, true, 0});
+  region.entered_before = region.Sent<secagg::Signed<secagg::Advert>>().size();
+  secagg::Offer offer = f.MakeOffer(0, 7);
+  offer.attempts_allowed = 8;
+  region.Receive(secagg::Sign(f.coordinator.key, offer));
+  EXPECT_EQ(region.Sent<Dropout>().back().refusal, secagg::RefusalCode::kAttempts);
+  EXPECT_EQ(region.Sent<secagg::Signed<secagg::Advert>>().size(), region.entered_before);
+}
+
+TEST(WorkerCoreTest, ShutdownErasesKeysAndSaysSo) {
+  Federation f;
+  f.StartAll();
+  f.Notify();
+  Region& region = *f.regions[0];
+  region.hold_training = true;
+  region.Receive(f.SignedOffer(0, 0));
+  region.Apply(region.core->OnShutdown(region.now));
+  EXPECT_EQ(region.Sent<Dropout>().back().code, DropoutCode::kShuttingDown);
+  EXPECT_FALSE(region.trainer_running);
+  region.Receive(f.SignedOffer(0, 1));
+  EXPECT_EQ(region.Sent<secagg::Signed<secagg::Advert>>().size(), 1u);
+}
+
+TEST(WorkerCoreTest, AnswersAPing) {
+  Federation f;
+  f.StartAll();
+  f.regions[0]->Receive(Ping{41});
+  ASSERT_EQ(f.regions[0]->Sent<Pong>().size(), 1u);
+  EXPECT_EQ(f.regions[0]->Sent<Pong>()[0].sequence, 41u);
+}
+
+}  // namespace
+}  // namespace concordat::worker
