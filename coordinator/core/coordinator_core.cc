@@ -7,7 +7,7 @@
 namespace concordat::coordinator {
 
 CoordinatorCore::CoordinatorCore(CoreContext context, CoreLimits limits)
-    : context_(std::move(context)), limits_(limits) {}
+    : context_(std::make_shared<const CoreContext>(std::move(context))), limits_(limits) {}
 
 Status CoordinatorCore::Restore(StoredJob stored, policy::JobSpec spec, Instant now) {
   const JobId id = stored.job.id;
@@ -16,7 +16,7 @@ Status CoordinatorCore::Restore(StoredJob stored, policy::JobSpec spec, Instant 
     return InvalidArgument("job {}: {} rounds are stored, its file has {}", id.brief(), stored.rounds.size(),
                            spec.rounds);
   }
-  jobs_[id] = std::make_unique<JobMachine>(context_, std::move(stored), std::move(spec), now);
+  jobs_[id] = std::make_unique<JobMachine>(*context_, std::move(stored), std::move(spec), now);
   order_.push_back(id);
   return OkStatus();
 }
@@ -41,9 +41,6 @@ StatusOr<CoreEffects> CoordinatorCore::OnWorkerConnected(const WorkerInfo& worke
     return ResourceExhausted("{} workers are connected, which is the most", workers_.size());
   }
   CoreEffects fx;
-  if (known) {
-    for (const JobId& id : order_) jobs_.at(id)->OnLost(worker.id, now, &fx);
-  }
   workers_[worker.id] = worker;
   for (const JobId& id : order_) jobs_.at(id)->OnConnected(worker, now, &fx);
   return Settle(std::move(fx), now);
@@ -150,12 +147,12 @@ StatusOr<CoreEffects> CoordinatorCore::OnSumFailed(const AttemptId& id, Instant 
 // ---- Operators.
 
 Status CoordinatorCore::CheckSpec(const policy::JobSpec& spec) const {
-  if (spec.charter != context_.charter) {
+  if (spec.charter != context_->charter) {
     return PermissionDenied("the job runs under charter {}, this coordinator under {}", spec.charter.brief(),
-                            context_.charter.brief());
+                            context_->charter.brief());
   }
   for (const std::string& jurisdiction : spec.cohort.jurisdictions) {
-    const auto& all = context_.jurisdictions;
+    const auto& all = context_->jurisdictions;
     if (std::find(all.begin(), all.end(), jurisdiction) == all.end()) {
       return InvalidArgument("the job invites {}, which is no member of the charter", jurisdiction);
     }
@@ -165,7 +162,7 @@ Status CoordinatorCore::CheckSpec(const policy::JobSpec& spec) const {
     return ResourceExhausted("a masked vector of {} elements; this coordinator takes at most {}", elements,
                              limits_.max_vector_elements);
   }
-  return policy::EncodingFor(spec, std::max(spec.cohort.minimum, context_.minimum_cohort)).status();
+  return policy::EncodingFor(spec, std::max(spec.cohort.minimum, context_->minimum_cohort)).status();
 }
 
 StatusOr<CoreEffects> CoordinatorCore::OnSubmit(JobRecord record, policy::JobSpec spec, Instant now) {
@@ -181,7 +178,7 @@ StatusOr<CoreEffects> CoordinatorCore::OnSubmit(JobRecord record, policy::JobSpe
   fx.persist.push_back(record);
   fx.notes.push_back(fmt::format("job {}: registered for {}", id.brief(), record.submitter.Brief()));
   fx.changed.insert(id);
-  auto job = std::make_unique<JobMachine>(context_, std::move(record), std::move(spec), now);
+  auto job = std::make_unique<JobMachine>(*context_, std::move(record), std::move(spec), now);
   for (const auto& [worker, info] : workers_) job->OnConnected(info, now, &fx);
   jobs_[id] = std::move(job);
   order_.push_back(id);
@@ -208,8 +205,8 @@ StatusOr<CoreEffects> CoordinatorCore::OnPlan(const Digest& request, const polic
   question.job = id;
   question.is_plan = true;
   question.until = until;
-  question.invited = spec.cohort.jurisdictions.empty() ? context_.jurisdictions : spec.cohort.jurisdictions;
-  question.minimum = std::max(spec.cohort.minimum, context_.minimum_cohort);
+  question.invited = spec.cohort.jurisdictions.empty() ? context_->jurisdictions : spec.cohort.jurisdictions;
+  question.minimum = std::max(spec.cohort.minimum, context_->minimum_cohort);
   const auto job = Find(id);
   const uint32_t rounds_done = job.ok() ? (*job)->rounds_done() : 0;
   const auto shared = std::make_shared<const policy::SignedJob>(signed_job);

@@ -87,8 +87,8 @@ class CoordinatorCore {
   void Schedule(Instant now, CoreEffects* fx);
   CoreEffects Settle(CoreEffects fx, Instant now);
 
-  const CoreContext context_;
-  const CoreLimits limits_;
+  std::shared_ptr<const CoreContext> context_;  // jobs point at it
+  CoreLimits limits_;
   std::map<JobId, std::unique_ptr<JobMachine>> jobs_;
   std::vector<JobId> order_;          // of registration
   std::map<JobId, uint64_t> served_;  // when a job last began an attempt, as a counter

@@ -235,7 +235,7 @@ std::vector<SpiffeId> JobMachine::DueRoster(Instant now, CoreEffects* fx) {
   const std::vector<SpiffeId> eligible = Eligible();
   const bool waited = now >= due_ + Millis(spec_->cohort.wait_ms);
   if (eligible.size() < Minimum()) {
-    if (waited && !excluded_.empty() && eligible.size() + excluded_.size() >= Minimum()) {
+    if ((waited || AllSettled()) && !excluded_.empty() && eligible.size() + excluded_.size() >= Minimum()) {
       End(JobPhase::kFailed, AbortReason::kCohortTooSmall,
           fmt::format("round {}: without the accused sites {} of at least {} are left", rounds_done(),
                       eligible.size(), Minimum()),

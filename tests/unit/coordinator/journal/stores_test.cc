@@ -1,0 +1,147 @@
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <fstream>
+#include <numeric>
+
+#include "coordinator/journal/blob_store.h"
+#include "coordinator/journal/spool.h"
+#include "tests/support/status_matchers.h"
+#include "tests/support/temp_dir.h"
+
+namespace concordat::coordinator {
+namespace {
+
+using concordat::testing::HasStatus;
+using concordat::testing::TempDir;
+
+Bytes Pattern(size_t n) {
+  Bytes out(n);
+  std::iota(out.begin(), out.end(), uint8_t{0});
+  return out;
+}
+
+TEST(BlobStoreTest, GivesBackABlobUnderItsHash) {
+  const TempDir dir;
+  ASSERT_OK_AND_ASSIGN(BlobStore store, BlobStore::Open(dir / "blobs"));
+  const Bytes content = Pattern(100'000);
+  ASSERT_OK_AND_ASSIGN(const Digest name, store.Put(content));
+  EXPECT_EQ(name, crypto::Sha256(content));
+  ASSERT_OK_AND_ASSIGN(const auto file, store.Get(name));
+  EXPECT_EQ(ToBytes(file->view()), content);
+  EXPECT_TRUE(std::filesystem::exists(dir / "blobs" / name.hex().substr(0, 2) / name.hex()));
+}
+
+TEST(BlobStoreTest, AnUnknownNameIsNotFound) {
+  const TempDir dir;
+  ASSERT_OK_AND_ASSIGN(BlobStore store, BlobStore::Open(dir / "blobs"));
+  EXPECT_THAT(store.Get(Digest{}), HasStatus(StatusCode::kNotFound, ""));
+}
+
+TEST(BlobStoreTest, ADamagedFileIsDataLossAndPutRepairsIt) {
+  const TempDir dir;
+  ASSERT_OK_AND_ASSIGN(BlobStore store, BlobStore::Open(dir / "blobs"));
+  const Bytes content = Pattern(5000);
+  ASSERT_OK_AND_ASSIGN(const Digest name, store.Put(content));
+  const auto path = dir / "blobs" / name.hex().substr(0, 2) / name.hex();
+  {
+    std::fstream file(path, std::ios::in | std::ios::out | std::ios::binary);
+    file.seekp(2500);
+    file.put('\x7f');
+  }
+  EXPECT_THAT(store.Get(name), HasStatus(StatusCode::kDataLoss, "the file's hash is"));
+  ASSERT_OK(store.Put(content));
+  EXPECT_OK(store.Get(name));
+}
+
+TEST(BlobStoreTest, ATruncatedFileIsDataLoss) {
+  const TempDir dir;
+  ASSERT_OK_AND_ASSIGN(BlobStore store, BlobStore::Open(dir / "blobs"));
+  ASSERT_OK_AND_ASSIGN(const Digest name, store.Put(Pattern(5000)));
+  std::filesystem::resize_file(dir / "blobs" / name.hex().substr(0, 2) / name.hex(), 0);
+  EXPECT_THAT(store.Get(name), HasStatus(StatusCode::kDataLoss, ""));
+}
+
+TEST(SpoolTest, TakesChunksInOrderAndKnowsTheirDigest) {
+  const TempDir dir;
+  const Bytes all = Pattern(3000);
+  ASSERT_OK_AND_ASSIGN(auto spool, Spool::Create(dir / "s", all.size()));
+  EXPECT_THAT(spool->Complete(), HasStatus(StatusCode::kFailedPrecondition, "expected 3000 bytes of upload"));
+  for (size_t at = 0; at < all.size(); at += 1000) {
+    EXPECT_THAT(*spool->Append(at, ByteView(all).subspan(at, 1000)), at + 1000);
+  }
+  ASSERT_OK_AND_ASSIGN(const Digest digest, spool->Complete());
+  EXPECT_EQ(digest, crypto::Sha256(all));
+  Bytes part(500);
+  ASSERT_OK(spool->Read(1200, part));
+  EXPECT_EQ(part, Bytes(all.begin() + 1200, all.begin() + 1700));
+}
+
+TEST(SpoolTest, AChunkSentAgainChangesNothing) {
+  const TempDir dir;
+  const Bytes all = Pattern(2000);
+  ASSERT_OK_AND_ASSIGN(auto spool, Spool::Create(dir / "s", all.size()));
+  ASSERT_OK(spool->Append(0, ByteView(all).first(1000)));
+  EXPECT_EQ(*spool->Append(0, Bytes(1000, 9)), 1000u);  // other bytes for a stored prefix are not even read
+  EXPECT_EQ(*spool->Append(500, ByteView(all).subspan(500)), 2000u);
+  EXPECT_EQ(*spool->Complete(), crypto::Sha256(all));
+  EXPECT_EQ(*spool->Append(1000, ByteView(all).subspan(1000)), 2000u);
+}
+
+TEST(SpoolTest, RefusesAGapNamingWhatIsStored) {
+  const TempDir dir;
+  ASSERT_OK_AND_ASSIGN(auto spool, Spool::Create(dir / "s", 2000));
+  ASSERT_OK(spool->Append(0, Bytes(100)));
+  EXPECT_THAT(spool->Append(101, Bytes(10)), HasStatus(StatusCode::kFailedPrecondition,
+                                                       "expected a chunk at offset 100 or before, got 101"));
+  EXPECT_EQ(spool->stored(), 100u);
+}
+
+TEST(SpoolTest, RefusesBytesPastTheEnd) {
+  const TempDir dir;
+  ASSERT_OK_AND_ASSIGN(auto spool, Spool::Create(dir / "s", 100));
+  EXPECT_THAT(spool->Append(0, Bytes(101)), HasStatus(StatusCode::kInvalidArgument, "at most 100 bytes"));
+  ASSERT_OK(spool->Append(0, Bytes(100)));
+  EXPECT_THAT(spool->Append(100, Bytes(1)), HasStatus(StatusCode::kInvalidArgument, ""));
+  EXPECT_THAT(spool->Append(UINT64_MAX, Bytes(2)), HasStatus(StatusCode::kFailedPrecondition, ""));
+}
+
+TEST(SpoolTest, DeletesItsFileWithItself) {
+  const TempDir dir;
+  {
+    ASSERT_OK_AND_ASSIGN(auto spool, Spool::Create(dir / "s", 100));
+    EXPECT_TRUE(std::filesystem::exists(dir / "s"));
+    EXPECT_THAT(Spool::Create(dir / "s", 100), HasStatus(StatusCode::kAlreadyExists, ""));
+  }
+  EXPECT_FALSE(std::filesystem::exists(dir / "s"));
+}
+
+TEST(SpoolTest, AFullDiskCountsNothingOfTheChunkAndTheChunkCanBeSentAgain) {
+  const TempDir dir;
+  const pid_t pid = fork();
+  if (pid == 0) {
+    signal(SIGXFSZ, SIG_IGN);
+    const Bytes all = Pattern(4000);
+    auto spool = Spool::Create(dir / "s", all.size());
+    rlimit limit{};
+    getrlimit(RLIMIT_FSIZE, &limit);
+    const rlimit tight{1500, limit.rlim_max};
+    setrlimit(RLIMIT_FSIZE, &tight);
+    if (!spool.ok() || !(*spool)->Append(0, ByteView(all).first(1000)).ok()) _exit(1);
+    const auto full = (*spool)->Append(1000, ByteView(all).subspan(1000, 1000));
+    if (full.status().code() != StatusCode::kResourceExhausted || (*spool)->stored() != 1000) _exit(2);
+    setrlimit(RLIMIT_FSIZE, &limit);
+    if (!(*spool)->Append(1000, ByteView(all).subspan(1000)).ok()) _exit(3);
+    _exit(*(*spool)->Complete() == crypto::Sha256(all) ? 0 : 4);
+  }
+  int status = 0;
+  waitpid(pid, &status, 0);
+  ASSERT_TRUE(WIFEXITED(status));
+  EXPECT_EQ(WEXITSTATUS(status), 0);
+}
+
+}  // namespace
+}  // namespace concordat::coordinator
