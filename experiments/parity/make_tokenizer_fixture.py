@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
-"""Writes tests/data/tokenizer/smollm2_cases.json: texts and the ids the `tokenizers` package gives them.
+"""Writes tests/data/tokenizer/smollm2_{cases,chat}.json: texts and conversations, and the ids they must get.
 
 The reference is built by hand from the GGUF file's vocabulary and merges. `transformers` builds this file's
 tokenizer with ByteLevel alone, which is wrong: the pre-tokenizer "smollm" splits off every digit first, so the
 reference uses Sequence[Digits(individual), ByteLevel(add_prefix_space=False)].
 
-    python3 experiments/parity/make_tokenizer_fixture.py MODEL.gguf tests/data/tokenizer/smollm2_cases.json
+    python3 experiments/parity/make_tokenizer_fixture.py MODEL.gguf tests/data/tokenizer
 
-Needs the packages `tokenizers` and `gguf` (written with 0.23.3 and 0.19.0). Deterministic.
+Conversations are rendered by running the file's own chat template. Needs the packages `tokenizers`, `gguf` and
+`jinja2` (written with 0.23.3, 0.19.0 and 3.1). Deterministic.
 """
 
 import json
@@ -15,6 +16,7 @@ import random
 import sys
 
 from gguf import GGUFReader
+from jinja2 import Environment
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 CONTROL = 3
@@ -116,8 +118,32 @@ def mixtures(count):
         yield "".join(out)
 
 
+CONVERSATIONS = [
+    [("user", "Hello"), ("assistant", "Hi! How can I help?")],
+    [("system", "You are terse."), ("user", "2+2?"), ("assistant", "4")],
+    [("user", "Wie spät ist es?\n"), ("assistant", "Es ist 12:34 Uhr. 😀"), ("user", " Danke!  "), ("assistant", "Bitte.")],
+    [("system", ""), ("user", "\n\nx"), ("assistant", "y\n")],
+    [("user", "日本語で"), ("assistant", "はい、123。"), ("tool", "{\"a\": 1}"), ("assistant", "done")],
+]
+
+
+def chat_cases(tok, template):
+    # As Hugging Face runs templates: blocks' own newlines are trimmed.
+    jinja = Environment(trim_blocks=True, lstrip_blocks=True).from_string(template)
+    for turns in CONVERSATIONS:
+        messages = [{"role": r, "content": c} for r, c in turns]
+        text = jinja.render(messages=messages, add_generation_prompt=False)
+        yield {"messages": messages, "ids": tok.encode(text, add_special_tokens=False).ids}
+
+
+def write(path, cases):
+    with open(path, "w", encoding="utf-8") as f:
+        f.write("[\n" + ",\n".join(json.dumps(c, separators=(",", ":")) for c in cases) + "\n]\n")
+    print(f"{path}: {len(cases)} cases, {sum(len(c['ids']) for c in cases)} tokens")
+
+
 def main():
-    model, target = sys.argv[1:]
+    model, folder = sys.argv[1:]
     tok = reference(model)
     cases = []
     for text in SENTENCES + EDGES + [s.upper() for s in SENTENCES[:6]] + list(mixtures(60)):
@@ -129,9 +155,9 @@ def main():
         if special != plain:
             case["ids_with_special"] = special
         cases.append(case)
-    with open(target, "w", encoding="utf-8") as f:
-        f.write("[\n" + ",\n".join(json.dumps(c, separators=(",", ":")) for c in cases) + "\n]\n")
-    print(f"{len(cases)} cases, {sum(len(c['ids']) for c in cases)} tokens")
+    write(f"{folder}/smollm2_cases.json", cases)
+    template = GGUFReader(model).fields["tokenizer.chat_template"].contents()
+    write(f"{folder}/smollm2_chat.json", list(chat_cases(tok, template)))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,36 @@
+// Any bytes as a JSONL dataset. Read from a memfd, since datasets are files.
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+#include <string>
+
+#include "worker/model/dataset.h"
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  using namespace concordat;
+  using namespace concordat::model;
+  static const std::string folder = [] {
+    char name[] = "/tmp/jsonl_fuzz.XXXXXX";
+    if (mkdtemp(name) == nullptr) std::abort();
+    return std::string(name);
+  }();
+  const std::string link = folder + "/d.jsonl";
+  const int fd = memfd_create("jsonl", 0);
+  if (fd < 0 || write(fd, data, size) != static_cast<ssize_t>(size)) std::abort();
+  (void)unlink(link.c_str());
+  if (symlink(("/proc/self/fd/" + std::to_string(fd)).c_str(), link.c_str()) != 0) std::abort();
+  DatasetLimits limits;
+  limits.max_line_bytes = 4096;
+  auto dataset = ReadDataset(link, limits);
+  if (dataset.ok()) {
+    const size_t count = dataset->documents.size();
+    const auto split = SplitDataset(*std::move(dataset), Secret32(), 100);
+    if (!split.ok() || split->train.size() + split->held_out.size() != count) std::abort();
+  }
+  (void)unlink(link.c_str());
+  close(fd);
+  return 0;
+}
