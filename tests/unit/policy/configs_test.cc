@@ -174,6 +174,8 @@ TEST_P(ConfigsTest, EveryKeyWithATypoIsRefusedWithItsPlace) {
 
 TEST_P(ConfigsTest, EveryRequiredKeyThatIsMissingIsNamed) {
   for (const Key& key : keys_) {
+    // `server` has one key: without it nothing is left that could be a mapping.
+    if (key.section == "server") continue;
     if (key.block || key.flow || key.section == "members" || key.section == "signatures") continue;
     const size_t line_begin =
         text_.rfind('\n', key.begin) == std::string::npos ? 0 : text_.rfind('\n', key.begin) + 1;

@@ -1,0 +1,192 @@
+#include "policy/job.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "policy/job_privacy.h"
+#include "tests/unit/policy/policy_fixture.h"
+
+namespace concordat::policy {
+namespace {
+
+using testing::HasStatus;
+
+StatusOr<JobSpec> Parse(const std::string& text) { return ParseJob(text, "job.yaml"); }
+std::string Job() { return ReadExample("job.yaml"); }
+
+TEST(JobTest, ReadsWhatTheFileSays) {
+  ASSERT_OK_AND_ASSIGN(const JobSpec job, Parse(Job()));
+  EXPECT_EQ(job.adapter.method, LoraMethod::kFfa);
+  EXPECT_EQ(job.adapter.targets, (std::vector<LoraTarget>{LoraTarget::kQ, LoraTarget::kV}));
+  EXPECT_EQ(job.cohort.wait_ms, 30000u);
+  EXPECT_EQ(job.deadlines.input_ms, 3600000u);
+  EXPECT_EQ(job.privacy.noise, NoisePlacement::kLocal);
+  EXPECT_EQ(job.base_model.shape.intermediate, 1536u);
+}
+
+TEST(JobTest, OrderOfTargetsInTheFileDoesNotMatter) {
+  ASSERT_OK_AND_ASSIGN(const JobSpec job, Parse(With(Job(), "[q_proj, v_proj]", "[v_proj, q_proj]")));
+  EXPECT_EQ(job.adapter, ExampleJob().adapter);
+  EXPECT_THAT(
+      Parse(With(Job(), "[q_proj, v_proj]", "[q_proj, q_proj]")),
+      HasStatus(StatusCode::kInvalidArgument, "job.yaml:27:12: adapter.targets: entry 2: listed twice"));
+  EXPECT_THAT(Parse(With(Job(), "[q_proj, v_proj]", "[lm_head]")),
+              HasStatus(StatusCode::kInvalidArgument, "unknown LoRA target 'lm_head'"));
+}
+
+TEST(JobTest, OtherUnitsThanSiteAreRefusedSayingWhatIsSupported) {
+  EXPECT_THAT(Parse(With(Job(), "unit: site", "unit: person")),
+              HasStatus(StatusCode::kInvalidArgument, "expected site, got 'person'"));
+}
+
+TEST(JobTest, CohortMustLeaveTwoHonestSurvivors) {
+  EXPECT_THAT(Parse(With(Job(), "assumed_colluding: 1", "assumed_colluding: 2")),
+              HasStatus(StatusCode::kInvalidArgument, "two honest sites"));
+  EXPECT_THAT(Parse(With(Job(), "min_survivors: 3", "min_survivors: 4")),
+              HasStatus(StatusCode::kInvalidArgument, "at most minimum = 3, got 4"));
+  EXPECT_THAT(Parse(With(Job(), "minimum: 3", "minimum: 6")),
+              HasStatus(StatusCode::kInvalidArgument, "at least the threshold of 6 sites, 5, got 3"));
+  EXPECT_THAT(Parse(With(Job(), "minimum: 3", "minimum: 2")),
+              HasStatus(StatusCode::kInvalidArgument, "from 3"));
+}
+
+TEST(JobTest, ThresholdMustWithstandTheColludersInEveryRosterTheJobAllows) {
+  // Ten sites: t = 7, 2t - n = 4, so 3 colluders are withstood and 4 are not.
+  std::string ten = With(With(Job(), "minimum: 3", "minimum: 10"), "min_survivors: 3", "min_survivors: 9");
+  EXPECT_OK(Parse(With(ten, "assumed_colluding: 1", "assumed_colluding: 3")));
+  EXPECT_THAT(Parse(With(ten, "assumed_colluding: 1", "assumed_colluding: 4")),
+              HasStatus(StatusCode::kInvalidArgument, "withstands 3 colluding sites, not 4"));
+}
+
+TEST(JobTest, TwoInvitedJurisdictionsAreTooFew) {
+  EXPECT_THAT(Parse(With(Job(), "[de.example, es.example, fr.example]", "[de.example, es.example]")),
+              HasStatus(StatusCode::kInvalidArgument, "expected at least 3"));
+  EXPECT_THAT(
+      Parse(With(Job(), "[de.example, es.example, fr.example]", "[de.example, es.example, es.example]")),
+      HasStatus(StatusCode::kInvalidArgument, "'es.example' is listed twice"));
+}
+
+TEST(JobTest, NearestRoundingNeedsNoiseOff) {
+  const std::string nearest = With(Job(), "rounding: stochastic ", "rounding: nearest ");
+  EXPECT_THAT(Parse(nearest), HasStatus(StatusCode::kInvalidArgument, "reproducible runs"));
+  std::string off = With(nearest, "noise_multiplier: 0.05   # standard", "noise_multiplier: 0   # standard");
+  EXPECT_OK(Parse(off));
+}
+
+TEST(JobTest, DeltaIsAProbabilityThatIsNeitherNoneNorCertain) {
+  for (const char* wrong : {"delta: 0 ", "delta: 1 ", "delta: 1.5 ", "delta: -0.1 "}) {
+    EXPECT_EQ(Parse(With(Job(), "delta: 0.00001", wrong)).status().code(), StatusCode::kInvalidArgument)
+        << wrong;
+  }
+}
+
+TEST(JobTest, ModelShapeMustBePossible) {
+  EXPECT_THAT(Parse(With(Job(), "kv_heads: 3", "kv_heads: 2")),
+              HasStatus(StatusCode::kInvalidArgument, "kv_heads: expected a divisor"));
+}
+
+TEST(JobTest, NoiseBeyondTheModulusIsRefused) {
+  EXPECT_EQ(Parse(With(Job(), "noise_multiplier: 0.05   # standard", "noise_multiplier: 1000000 # standard"))
+                .status()
+                .code(),
+            StatusCode::kInvalidArgument);
+}
+
+TEST(JobTest, AllMistakesAreReportedAtOnce) {
+  const Status status = Parse(With(With(Job(), "rank: 8", "rank: 0"), "rounds: 3", "rounds: x")).status();
+  EXPECT_THAT(status, HasStatus(StatusCode::kInvalidArgument, "adapter.rank"));
+  EXPECT_THAT(status, HasStatus(StatusCode::kInvalidArgument, "rounds: expected a whole number"));
+}
+
+TEST(JobTest, LearningRateFollowsItsSchedule) {
+  JobSpec job = ExampleJob();
+  job.rounds = 4;
+  EXPECT_DOUBLE_EQ(LearningRateOf(job, 0), 0.001);
+  EXPECT_NEAR(LearningRateOf(job, 2), 0.0005, 1e-12);
+  EXPECT_GT(LearningRateOf(job, 3), 0);
+  job.training.schedule = Schedule::kConstant;
+  EXPECT_DOUBLE_EQ(LearningRateOf(job, 3), 0.001);
+}
+
+TEST(JobPrivacyTest, MaskedVectorIsTheDeltaThenTheMetrics) {
+  // FFA sends B only: rank 8 on q (576 out) and v (192 out), 30 layers.
+  ASSERT_OK_AND_ASSIGN(const uint64_t elements, MaskedElements(ExampleJob()));
+  EXPECT_EQ(elements, 30u * 8 * (576 + 192) + kMetricCount);
+  ASSERT_OK_AND_ASSIGN(const EncodingPlan plan, EncodingFor(ExampleJob(), 3));
+  EXPECT_EQ(plan.total_elements(), elements);
+  EXPECT_EQ(plan.config().metrics.size(), kMetricCount);
+  EXPECT_EQ(MaskedBytes(ExampleJob()).value(), elements * 4);
+}
+
+TEST(JobPrivacyTest, NoiseIsAMultipleOfTheSensitivity) {
+  const JobSpec job = ExampleJob();
+  ASSERT_OK_AND_ASSIGN(const EncodingPlan plan, EncodingFor(job, 3));
+  EXPECT_NEAR(std::sqrt(plan.noise().value()) / plan.sensitivity(), 0.05, 1e-6);
+  EXPECT_NEAR(std::sqrt(plan.metric_noise(0).value()) / static_cast<double>(plan.metric_sensitivity(0)), 0.05,
+              1e-6);
+}
+
+TEST(JobPrivacyTest, DistributedNoiseSharesTheVarianceAmongTheHonest) {
+  JobSpec job = ExampleJob();
+  job.privacy.noise = NoisePlacement::kDistributed;
+  job.cohort.minimum = job.cohort.min_survivors = 10;
+  ASSERT_EQ(HonestSurvivorsFor(job, 10), 9u);
+  ASSERT_OK_AND_ASSIGN(const EncodingPlan plan, EncodingFor(job, 10));
+  EXPECT_NEAR(std::sqrt(9 * plan.noise().value()) / plan.sensitivity(), 0.05, 1e-6);
+  // Both placements promise the same to someone outside, up to the price of summing discrete Gaussians.
+  JobSpec local = job;
+  local.privacy.noise = NoisePlacement::kLocal;
+  EXPECT_NEAR(PlanEpsilon(job, 1, 10).value() / PlanEpsilon(local, 1, 10).value(), 1, 0.01);
+}
+
+TEST(JobPrivacyTest, SurvivorsNeededGrowWithTheRoster) {
+  const JobSpec job = ExampleJob();
+  EXPECT_EQ(MinSurvivorsFor(job, 3), 3u);
+  EXPECT_EQ(MinSurvivorsFor(job, 10), 7u);
+  EXPECT_EQ(HonestSurvivorsFor(job, 10), 6u);
+}
+
+TEST(JobPrivacyTest, HonestSurvivorsOfAnOfferCountAJurisdictionAsOneCoalition) {
+  const JobSpec job = ExampleJob();
+  secagg::Offer offer;
+  for (const char* id : {"spiffe://a/worker/1", "spiffe://a/worker/2", "spiffe://b/worker/1",
+                         "spiffe://c/worker/1", "spiffe://d/worker/1"}) {
+    offer.roster.push_back({Id(id), Digest{}});
+  }
+  offer.min_survivors = 5;
+  offer.assumed_colluding = 1;
+  EXPECT_EQ(HonestSurvivorsFor(offer), 3u);
+}
+
+TEST(JobPrivacyTest, EpsilonGrowsWithRoundsAndIsInfiniteWithoutNoise) {
+  JobSpec job = ExampleJob();
+  ASSERT_OK_AND_ASSIGN(const double none, PlanEpsilon(job, 0, 3));
+  ASSERT_OK_AND_ASSIGN(const double one, PlanEpsilon(job, 1, 3));
+  ASSERT_OK_AND_ASSIGN(const double three, PlanEpsilon(job, 3, 3));
+  EXPECT_EQ(none, 0);
+  EXPECT_GT(one, 0);
+  EXPECT_GT(three, one);
+  EXPECT_TRUE(std::isfinite(three));
+  ASSERT_OK_AND_ASSIGN(const PrivacyStatement statement, PlanStatement(job, 3, 3));
+  EXPECT_DOUBLE_EQ(statement.epsilon_local, three);
+  EXPECT_EQ(statement.rounds, 3u);
+  job.privacy.noise_multiplier = 0;
+  EXPECT_TRUE(std::isinf(PlanEpsilon(job, 1, 3).value()));
+  // Noise on the delta alone promises nothing when the metrics go out bare.
+  job = ExampleJob();
+  job.metrics.noise_multiplier = 0;
+  EXPECT_TRUE(std::isinf(PlanEpsilon(job, 1, 3).value()));
+}
+
+TEST(JobPrivacyTest, ChargeOfARoundIsThePriceOfTheAttempt) {
+  const JobSpec job = ExampleJob();
+  const AttemptId attempt{JobIdOf("x", Id("spiffe://a/operator/b")), 1, 2};
+  ASSERT_OK_AND_ASSIGN(const LedgerCharge charge, RoundCharge(job, attempt, 3));
+  EXPECT_EQ(charge.kind, ChargeKind::kDelta);
+  EXPECT_EQ(charge.attempt, attempt);
+  EXPECT_DOUBLE_EQ(EpsilonFor(charge.curve, job.privacy.delta), PlanEpsilon(job, 1, 3).value());
+}
+
+}  // namespace
+}  // namespace concordat::policy
