@@ -1,6 +1,5 @@
 #include "common/clock.h"
 
-#include <cstdio>
 #include <ctime>
 
 namespace concordat {
@@ -20,18 +19,25 @@ std::string FormatInstant(Instant instant) {
 }
 
 StatusOr<Instant> ParseInstant(std::string_view text) {
-  int year, month, day, hour, minute, second, milli, end = 0;
-  const std::string copy(text);
-  if (std::sscanf(copy.c_str(), "%4d-%2d-%2dT%2d:%2d:%2d.%3dZ%n", &year, &month, &day, &hour, &minute,
-                  &second, &milli, &end) != 7 ||
-      end != static_cast<int>(copy.size()) || copy.size() != 24) {
-    return InvalidArgument("expected a time like 2026-11-22T07:12:54.123Z");
+  // 0 stands for a digit, anything else for itself: sscanf would take signs and blanks.
+  static constexpr std::string_view kForm = "0000-00-00T00:00:00.000Z";
+  bool good = text.size() == kForm.size();
+  for (size_t i = 0; good && i < text.size(); ++i) {
+    good = kForm[i] == '0' ? text[i] >= '0' && text[i] <= '9' : text[i] == kForm[i];
   }
-  const std::chrono::year_month_day ymd{std::chrono::year(year), std::chrono::month(month),
-                                        std::chrono::day(day)};
-  if (!ymd.ok() || hour > 23 || minute > 59 || second > 60) return InvalidArgument("no such date or time");
+  if (!good) return InvalidArgument("expected a time like 2026-11-22T07:12:54.123Z");
+  const auto number = [&](size_t begin, size_t size) {
+    int value = 0;
+    for (char c : text.substr(begin, size)) value = value * 10 + (c - '0');
+    return value;
+  };
+  const std::chrono::year_month_day ymd{std::chrono::year(number(0, 4)),
+                                        std::chrono::month(static_cast<unsigned>(number(5, 2))),
+                                        std::chrono::day(static_cast<unsigned>(number(8, 2)))};
+  const int hour = number(11, 2), minute = number(14, 2), second = number(17, 2);
+  if (!ymd.ok() || hour > 23 || minute > 59 || second > 59) return InvalidArgument("no such date or time");
   return Instant(std::chrono::sys_days(ymd) + std::chrono::hours(hour) + std::chrono::minutes(minute) +
-                 std::chrono::seconds(second) + Millis(milli));
+                 std::chrono::seconds(second) + Millis(number(20, 3)));
 }
 
 }  // namespace concordat

@@ -143,15 +143,21 @@ class TrickFinder : public YAML::EventHandler {
   }
 };
 
+/// RFC 3629: no overlong forms, no surrogates, nothing past U+10FFFF.
 bool IsUtf8(std::string_view s) {
   size_t i = 0;
   while (i < s.size()) {
     const auto c = static_cast<unsigned char>(s[i]);
     const size_t n = c < 0x80 ? 1 : (c >> 5) == 6 ? 2 : (c >> 4) == 14 ? 3 : (c >> 3) == 30 ? 4 : 0;
     if (n == 0 || i + n > s.size()) return false;
+    uint32_t point = n == 1 ? c : c & (0x7fu >> n);
     for (size_t k = 1; k < n; ++k) {
-      if ((static_cast<unsigned char>(s[i + k]) >> 6) != 2) return false;
+      const auto next = static_cast<unsigned char>(s[i + k]);
+      if ((next >> 6) != 2) return false;
+      point = point << 6 | (next & 0x3f);
     }
+    static constexpr uint32_t kSmallest[] = {0, 0, 0x80, 0x800, 0x10000};
+    if (point < kSmallest[n] || point > 0x10ffff || (point >= 0xd800 && point <= 0xdfff)) return false;
     i += n;
   }
   return true;
