@@ -103,7 +103,7 @@ TEST(CanonicalTest, TheFirstFailureStands) {
 }
 
 TEST(CanonicalTest, DoublesKeepTheirBits) {
-  for (double v : {0.0, -0.0, 1e-310, INFINITY, -INFINITY, 0.1}) {
+  for (double v : std::vector<double>{0.0, -0.0, 1e-310, HUGE_VAL, -HUGE_VAL, 0.1}) {
     CanonicalWriter w;
     w.F64(v);
     CanonicalReader r(w.bytes());

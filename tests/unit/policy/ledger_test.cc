@@ -33,7 +33,7 @@ class LedgerTest : public ::testing::Test {
     return charge;
   }
   std::string Text() const { return ReadTextFile(path_).value(); }
-  void Write(const std::string& text) { ASSERT_OK(WriteFileAtomically(path_, text, 0600)); }
+  void Write(const std::string& text) { WriteQuickly(path_, text); }
 
   testing::TempDir dir_;
   std::filesystem::path path_ = dir_ / "ledger.jsonl";

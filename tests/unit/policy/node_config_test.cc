@@ -57,7 +57,7 @@ TEST(NodeConfigTest, PinningChangesTheOneLine) {
 TEST(NodeConfigTest, DeviceIsCpuOrANumberedGpu) {
   const auto with = [](const char* device) {
     return ParseWorkerConfig(
-        With(ReadExample("worker.yaml"), "device: cpu", fmt::format("device: {}", device)), "w", "/r");
+        With(ReadExample("worker.yaml"), "device: cpu", fmt::format("device: \"{}\"", device)), "w", "/r");
   };
   EXPECT_EQ(with("cuda:3")->device, "cuda:3");
   for (const char* wrong : {"cuda", "cuda:", "cuda:64", "cuda:-1", "cuda:1x", "gpu", "CPU", "c"}) {
