@@ -66,7 +66,7 @@ int main(int argc, char** argv) {
     }
     found->second = is_switch ? "yes" : argv[++i];
   }
-  const auto source = concordat::model::OpenWeights(flags["--model"]);
+  auto source = concordat::model::OpenWeights(flags["--model"]);
   if (!source.ok()) {
     fmt::print(stderr, "{}\n", concordat::ToString(source.status()));
     return 1;
@@ -88,13 +88,14 @@ int main(int argc, char** argv) {
     fmt::print(stderr, "{}\n", concordat::ToString(engine.status()));
     return 1;
   }
+  const uint32_t vocab = (*source)->config().vocab;
+  source->reset();  // the mapped file would count as memory of the process
   // A small adapter that is not zero: zeros would be as fast, but would hide an overflow.
   std::vector<float> adapter((*engine)->layout().adapter_elements());
   for (size_t i = 0; i < adapter.size(); ++i)
     adapter[i] = 0.01F * static_cast<float>(i * 7919 % 101) / 101.0F - 0.005F;
   std::vector<int32_t> tokens(options.max_tokens);
-  for (size_t i = 0; i < tokens.size(); ++i)
-    tokens[i] = static_cast<int32_t>(i * 2654435761U % (*source)->config().vocab);
+  for (size_t i = 0; i < tokens.size(); ++i) tokens[i] = static_cast<int32_t>(i * 2654435761U % vocab);
   const std::vector<uint8_t> target(tokens.size(), 1);
   const auto set = (*engine)->SetAdapter(adapter);
   const auto reset = (*engine)->ResetOptimizer({});

@@ -161,6 +161,7 @@ Errors Compare(const RandomModel& model, const LoraSpec& lora, const EngineOptio
   EXPECT_TRUE(engine->GetGradient(gradient).ok());
   double all = 0;
   double all_differences = 0;
+  double from_zero = 0;
   for (const AdapterTensor& t : layout.tensors()) {
     if (!t.trained) continue;
     const Tensor expected = reference.Gradient(t).flatten();
@@ -172,12 +173,13 @@ Errors Compare(const RandomModel& model, const LoraSpec& lora, const EngineOptio
     all += norm * norm;
     all_differences += difference * difference;
     if (norm == 0) {  // attention over one token has no gradient for q and k: rounding is all there is
-      EXPECT_LT(difference, options.dtype == EngineOptions::Dtype::kF32 ? 1e-6 : 1e-2) << t.PeftName();
+      from_zero = std::max(from_zero, difference);
     } else {
       errors.worst_tensor = std::max(errors.worst_tensor, difference / norm);
     }
   }
   EXPECT_GT(all, 0);
+  EXPECT_LT(from_zero, (options.dtype == EngineOptions::Dtype::kF32 ? 1e-6 : 1e-2) * std::sqrt(all));
   errors.whole = std::sqrt(all_differences / all);
   return errors;
 }
