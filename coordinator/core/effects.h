@@ -107,6 +107,11 @@ struct UploadSlot {
   SpiffeId worker;
   uint64_t bytes = 0;
 };
+/// An attempt that begins, for the count of its traffic.
+struct AttemptBegan {
+  AttemptId id;
+  std::vector<SpiffeId> roster;
+};
 /// All uploads of `id` are added: take the masks off, decode, make the next adapter, answer with SumFinished
 /// or SumFailed. Holds rebuilt secrets; drop it once used.
 struct SumOrder {
@@ -153,13 +158,13 @@ struct EvaluationOutcome {
 ///   2. uploads  begin an attempt's traffic count (`began`), open slots, add accepted uploads to the
 ///   attempt's
 ///               running sum, close slots (delete the spool unread), drop attempts with spools and sum
-///   3. send     `send`, in order; `disconnect` closes a session that another one replaced
+///   3. send     `send`, in order
 ///   4. sum      start the orders
 ///   5. deadline call OnTimer then; empty: nothing is due
 ///   6. publish  changed jobs, plans, evaluations, notes (lines for the log, without content)
 struct CoreEffects {
   std::vector<JournalRecord> persist;
-  std::vector<AttemptId> began;
+  std::vector<AttemptBegan> began;
   std::vector<UploadSlot> open_uploads;
   std::vector<UploadSlot> accept_uploads;
   std::vector<AttemptId> close_uploads;  // of all sites that were not accepted

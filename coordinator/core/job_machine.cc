@@ -300,7 +300,7 @@ void JobMachine::StartAttempt(const std::vector<SpiffeId>& roster, Instant now, 
     return;
   }
   fx->persist.push_back(AttemptRecord{attempt->id, now});
-  fx->began.push_back(attempt->id);
+  fx->began.push_back({attempt->id, roster});
   fx->notes.push_back(
       fmt::format("job {} {}: offered to {}", record_.id.brief(), attempt->id.Brief(), List(roster)));
   ++next_attempt_;

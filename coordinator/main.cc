@@ -1,0 +1,71 @@
+#include <signal.h>
+
+#include <CLI/CLI.hpp>
+#include <cstdio>
+
+#include "common/logging.h"
+#include "common/process.h"
+#include "common/version.h"
+#include "coordinator/rpc/server.h"
+#include "proto/tls.h"
+
+namespace {
+
+constexpr int kFailed = 1;
+constexpr int kUsage = 2;
+
+int Run(const std::string& config_file, bool verbose, const sigset_t& signals) {
+  using namespace concordat;
+  const auto config = policy::LoadCoordinatorConfig(config_file);
+  if (!config.ok()) {
+    fmt::print(stderr, "{}\n", Message(config.status()));
+    return kUsage;
+  }
+  if (const Status status = StartLogging("concordat-coordinator", config->log, verbose); !status.ok()) {
+    fmt::print(stderr, "{}\n", ToString(status));
+    return kFailed;
+  }
+  // A fatal error ends the process the way an operator would: through its own signal.
+  auto server = coordinator::Server::Start(*config, [] { kill(getpid(), SIGUSR1); });
+  if (!server.ok()) {
+    spdlog::critical("{}", ToString(server.status()));
+    const StatusCode code = server.status().code();
+    return code == StatusCode::kInvalidArgument || code == StatusCode::kPermissionDenied ? kUsage : kFailed;
+  }
+  spdlog::info("concordat-coordinator {} ready on {}", kVersion, (*server)->address());
+  int signal = 0;
+  sigwait(&signals, &signal);
+  spdlog::info("shutting down");
+  (*server)->Stop();
+  spdlog::info("stopped");
+  return signal == SIGUSR1 ? kFailed : 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  concordat::tls::RequireTls13();
+  CLI::App app{"Runs rounds of a federation and holds nothing worth stealing."};
+  std::string config;
+  bool verbose = false;
+  app.add_option("--config", config, "its YAML file; configs/coordinator.yaml is the example")->required();
+  app.add_flag("--verbose", verbose, "log more");
+  app.set_version_flag("--version", std::string(concordat::kVersion));
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : kUsage;
+  }
+  // Before any thread: all inherit the mask, and only sigwait takes these.
+  sigset_t signals;
+  sigemptyset(&signals);
+  for (const int s : {SIGTERM, SIGINT, SIGHUP, SIGUSR1}) sigaddset(&signals, s);
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  signal(SIGPIPE, SIG_IGN);
+  signal(SIGXFSZ, SIG_IGN);  // a file size limit is a full disk, not an end
+  if (const auto status = concordat::HardenProcess(); !status.ok()) {
+    fmt::print(stderr, "{}\n", concordat::ToString(status));
+    return kFailed;
+  }
+  return Run(config, verbose, signals);
+}

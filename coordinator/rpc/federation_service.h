@@ -1,0 +1,37 @@
+#ifndef CONCORDAT_COORDINATOR_RPC_FEDERATION_SERVICE_H_
+#define CONCORDAT_COORDINATOR_RPC_FEDERATION_SERVICE_H_
+
+#include "concordat/v1/federation.grpc.pb.h"
+#include "coordinator/rpc/hub.h"
+
+namespace concordat::coordinator {
+
+/// Largest piece of an upload or of a file in one message.
+inline constexpr size_t kMaxChunkBytes = 1 << 20;
+
+/// Who calls, by its certificate under the charter, in `role`. PermissionDenied otherwise.
+StatusOr<crypto::PeerIdentity> CallerOf(const grpc::ServerContextBase& context, const Hub& hub, Role role);
+
+/// Workers' side of the coordinator. The session is a callback stream, so that a waiting worker holds no
+/// thread; chunks and files are plain calls.
+class FederationService final
+    : public concordat::v1::Federation::WithCallbackMethod_Session<concordat::v1::Federation::Service> {
+ public:
+  explicit FederationService(Hub& hub) : hub_(hub) {}
+
+  grpc::ServerBidiReactor<concordat::v1::WorkerMessage, concordat::v1::CoordinatorMessage>* Session(
+      grpc::CallbackServerContext* context) override;
+  grpc::Status PutChunk(grpc::ServerContext* context, const concordat::v1::PutChunkRequest* request,
+                        concordat::v1::PutChunkReply* reply) override;
+  grpc::Status UploadState(grpc::ServerContext* context, const concordat::v1::UploadStateRequest* request,
+                           concordat::v1::PutChunkReply* reply) override;
+  grpc::Status GetBlob(grpc::ServerContext* context, const concordat::v1::GetBlobRequest* request,
+                       grpc::ServerWriter<concordat::v1::BlobChunk>* writer) override;
+
+ private:
+  Hub& hub_;
+};
+
+}  // namespace concordat::coordinator
+
+#endif  // CONCORDAT_COORDINATOR_RPC_FEDERATION_SERVICE_H_

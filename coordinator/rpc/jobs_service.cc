@@ -1,0 +1,183 @@
+#include "coordinator/rpc/jobs_service.h"
+
+#include <algorithm>
+#include <set>
+#include <thread>
+
+#include "common/version.h"
+#include "coordinator/rpc/session.h"
+#include "policy/signed_job.h"
+#include "proto/tls.h"
+
+namespace concordat::coordinator {
+namespace {
+
+constexpr Millis kWatchInterval{250};  // at most four states a second
+constexpr Millis kWatchIdle{1000};
+constexpr uint32_t kPlanWaitMs = 10'000;
+constexpr uint32_t kEvaluateWaitMs = 600'000;
+constexpr uint32_t kMaxPlanWaitMs = 60'000;
+constexpr uint32_t kMaxEvaluateWaitMs = 3'600'000;
+constexpr int kMaxModels = 16;
+constexpr uint32_t kMaxDocuments = 1'000'000;
+
+StatusOr<policy::SignedJob> JobOf(const pb::SubmitRequest& in) {
+  if (in.job_file().empty() || in.job_file().size() > policy::kMaxJobFileBytes) {
+    return InvalidArgument("job_file: expected 1 to {} bytes, got {}", policy::kMaxJobFileBytes,
+                           in.job_file().size());
+  }
+  policy::SignedJob out;
+  if (in.signature().size() != out.signature.size()) {
+    return InvalidArgument("signature: expected {} bytes, got {}", out.signature.size(),
+                           in.signature().size());
+  }
+  if (in.submitter_chain().size() > crypto::kMaxChainBytes) {
+    return InvalidArgument("submitter_chain: expected at most {} bytes", crypto::kMaxChainBytes);
+  }
+  out.file = in.job_file();
+  std::copy(in.signature().begin(), in.signature().end(), out.signature.begin());
+  out.submitter_chain = in.submitter_chain();
+  return out;
+}
+
+Millis WaitOf(uint32_t asked, uint32_t otherwise, uint32_t most) {
+  return Millis(std::min(asked == 0 ? otherwise : asked, most));
+}
+
+}  // namespace
+
+#define CALLER_OR_RETURN(name)                                 \
+  const auto name = CallerOf(*context, hub_, Role::kOperator); \
+  if (!name.ok()) return tls::ToGrpc(name.status())
+#define GRPC_ASSIGN(lhs, expr) \
+  auto lhs = (expr);           \
+  if (!lhs.ok()) return tls::ToGrpc(lhs.status())
+
+pb::JobState JobsService::StateOf(const JobView& view) {
+  pb::JobState out = ToProto(view);
+  for (auto& region : *out.mutable_regions()) {
+    const auto id = SpiffeId::Parse(region.worker());
+    if (!id.ok()) continue;
+    const Traffic::Count count = hub_.traffic().Of(*id);
+    region.set_bytes_up(count.up);
+    region.set_bytes_down(count.down);
+  }
+  return out;
+}
+
+grpc::Status JobsService::Submit(grpc::ServerContext* context, const pb::SubmitRequest* request,
+                                 pb::SubmitReply* reply) {
+  CALLER_OR_RETURN(caller);
+  GRPC_ASSIGN(job, JobOf(*request));
+  GRPC_ASSIGN(submitted, hub_.Submit(*job, caller->id));
+  reply->set_job(wire::BytesOf(submitted->job));
+  reply->set_existed(submitted->existed);
+  return grpc::Status::OK;
+}
+
+grpc::Status JobsService::Plan(grpc::ServerContext* context, const pb::SubmitRequest* request,
+                               pb::PlanReply* reply) {
+  CALLER_OR_RETURN(caller);
+  GRPC_ASSIGN(job, JobOf(*request));
+  GRPC_ASSIGN(plan, hub_.Plan(*job, WaitOf(request->wait_ms(), kPlanWaitMs, kMaxPlanWaitMs)));
+  *reply = ToProto(*plan);
+  return grpc::Status::OK;
+}
+
+grpc::Status JobsService::ListJobs(grpc::ServerContext* context, const pb::ListJobsRequest*,
+                                   pb::ListJobsReply* reply) {
+  CALLER_OR_RETURN(caller);
+  GRPC_ASSIGN(jobs, hub_.List());
+  for (const JobView& view : *jobs) *reply->add_jobs() = StateOf(view);
+  return grpc::Status::OK;
+}
+
+grpc::Status JobsService::Watch(grpc::ServerContext* context, const pb::WatchRequest* request,
+                                grpc::ServerWriter<pb::JobState>* writer) {
+  CALLER_OR_RETURN(caller);
+  GRPC_ASSIGN(job, wire::DigestFrom(request->job(), "job"));
+  uint64_t seen = hub_.AwaitChange(*job, 0, Millis(0));
+  for (;;) {
+    GRPC_ASSIGN(view, hub_.View(*job));
+    if (!writer->Write(StateOf(*view)) || HasEnded(view->phase)) return grpc::Status::OK;
+    const auto written = std::chrono::steady_clock::now();
+    uint64_t now = seen;
+    while (now == seen) {
+      if (context->IsCancelled()) return grpc::Status::CANCELLED;
+      if (hub_.stopping()) return tls::ToGrpc(Unavailable("the coordinator is shutting down"));
+      now = hub_.AwaitChange(*job, seen, kWatchIdle);
+    }
+    // Changes come in bursts: what happens within the interval is shown once.
+    std::this_thread::sleep_until(written + kWatchInterval);
+    seen = hub_.AwaitChange(*job, now, Millis(0));
+  }
+}
+
+grpc::Status JobsService::Cancel(grpc::ServerContext* context, const pb::CancelRequest* request,
+                                 pb::JobState* reply) {
+  CALLER_OR_RETURN(caller);
+  GRPC_ASSIGN(job, wire::DigestFrom(request->job(), "job"));
+  GRPC_ASSIGN(view, hub_.Cancel(*job, caller->id));
+  *reply = StateOf(*view);
+  return grpc::Status::OK;
+}
+
+grpc::Status JobsService::Fetch(grpc::ServerContext* context, const pb::FetchRequest* request,
+                                grpc::ServerWriter<pb::FetchChunk>* writer) {
+  CALLER_OR_RETURN(caller);
+  return tls::ToGrpc(
+      StreamBlob<pb::FetchChunk>(hub_, request->sha256(), request->offset(), *writer, [](uint64_t) {}));
+}
+
+grpc::Status JobsService::Evaluate(grpc::ServerContext* context, const pb::EvaluateRequest* request,
+                                   pb::EvaluateReply* reply) {
+  CALLER_OR_RETURN(caller);
+  EvaluationRequest out;
+  GRPC_ASSIGN(job, wire::DigestFrom(request->job(), "job"));
+  out.job = *job;
+  if (request->adapters_size() < 1 || request->adapters_size() > kMaxModels) {
+    return tls::ToGrpc(
+        InvalidArgument("adapters: expected 1 to {}, got {}", kMaxModels, request->adapters_size()));
+  }
+  std::set<Digest> seen;
+  for (const std::string& bytes : request->adapters()) {
+    GRPC_ASSIGN(adapter, wire::DigestFrom(bytes, "adapters"));
+    if (!seen.insert(*adapter).second) return tls::ToGrpc(InvalidArgument("adapters: one is named twice"));
+    out.adapters.push_back(*adapter);
+  }
+  if (request->max_documents() > kMaxDocuments) {
+    return tls::ToGrpc(InvalidArgument("max_documents: expected at most {}", kMaxDocuments));
+  }
+  out.max_documents = request->max_documents();
+  GRPC_ASSIGN(outcome, hub_.Evaluate(out, WaitOf(request->wait_ms(), kEvaluateWaitMs, kMaxEvaluateWaitMs)));
+  *reply = ToProto(*outcome);
+  return grpc::Status::OK;
+}
+
+grpc::Status JobsService::Rounds(grpc::ServerContext* context, const pb::RoundsRequest* request,
+                                 pb::RoundsReply* reply) {
+  CALLER_OR_RETURN(caller);
+  GRPC_ASSIGN(job, wire::DigestFrom(request->job(), "job"));
+  GRPC_ASSIGN(view, hub_.View(*job));
+  GRPC_ASSIGN(record, hub_.Record(*job));
+  for (const RoundRecord& round : view->rounds) *reply->add_rounds() = ToProto(round);
+  reply->set_job_file(record->signed_job.file);
+  reply->set_initial_adapter(wire::BytesOf(record->initial_adapter));
+  return grpc::Status::OK;
+}
+
+grpc::Status JobsService::Status(grpc::ServerContext* context, const pb::StatusRequest*,
+                                 pb::StatusReply* reply) {
+  CALLER_OR_RETURN(caller);
+  GRPC_ASSIGN(connected, hub_.ConnectedWorkers());
+  reply->set_version(std::string(kVersion));
+  reply->set_protocol(kProtocolVersion);
+  reply->set_charter(wire::BytesOf(hub_.charter().hash));
+  for (const SpiffeId& id : *connected) reply->add_connected(id.ToString());
+  return grpc::Status::OK;
+}
+
+#undef CALLER_OR_RETURN
+#undef GRPC_ASSIGN
+
+}  // namespace concordat::coordinator

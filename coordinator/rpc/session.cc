@@ -1,0 +1,188 @@
+#include "coordinator/rpc/session.h"
+
+#include <deque>
+#include <mutex>
+
+#include "common/logging.h"
+#include "common/version.h"
+#include "proto/tls.h"
+#include "proto/wire.h"
+
+namespace concordat::coordinator {
+namespace {
+
+/// Messages that may wait for a slow worker; more means that it does not read.
+constexpr size_t kMaxQueued = 1024;
+constexpr size_t kMaxVersionText = 64;
+
+class Session;
+
+/// What the hub holds: outlives the reactor, which is gone once gRPC is done with it.
+class Link final : public SessionLink {
+ public:
+  explicit Link(Session* session) : session_(session) {}
+  void Send(std::shared_ptr<const ToWorkerMessage> message) override;
+  void Close(const Status& why) override;
+  void Detach() {
+    const std::lock_guard lock(mutex_);
+    session_ = nullptr;
+  }
+
+ private:
+  std::mutex mutex_;
+  Session* session_;  // guarded by mutex_
+};
+
+class Session final : public grpc::ServerBidiReactor<pb::WorkerMessage, pb::CoordinatorMessage> {
+ public:
+  Session(Hub& hub, grpc::CallbackServerContext* context)
+      : hub_(hub), context_(context), link_(std::make_shared<Link>(this)) {
+    auto peer = CallerOf(*context, hub, Role::kWorker);
+    auto chain = tls::PeerChainOf(*context);
+    if (!peer.ok() || !chain.ok()) {
+      const Status& why = peer.ok() ? chain.status() : peer.status();
+      spdlog::warn("a session was refused: {}", ToString(why));
+      End(why);
+      return;
+    }
+    worker_ = {peer->id, peer->key_hash, std::move(*chain)};
+    StartRead(&in_);
+  }
+
+  void OnReadDone(bool ok) override {
+    if (!ok) {
+      End(OkStatus());
+      return;
+    }
+    if (const Status status = OnMessage(); !status.ok()) {
+      spdlog::warn("{}: session ended: {}", worker_.id.Brief(), ToString(status));
+      End(status);
+      return;
+    }
+    StartRead(&in_);
+  }
+
+  void OnWriteDone(bool ok) override {
+    const std::lock_guard lock(mutex_);
+    writing_ = false;
+    if (!queue_.empty()) queue_.pop_front();
+    if (!ok || ended_) {
+      ended_ = true;
+      FinishOnce();
+      return;
+    }
+    WriteNext();
+  }
+
+  void OnCancel() override { End(Unavailable("the stream was cancelled")); }
+
+  void OnDone() override {
+    if (greeted_) hub_.Lost(worker_.id, link_.get());
+    link_->Detach();
+    delete this;
+  }
+
+  void Queue(pb::CoordinatorMessage message) {
+    const std::lock_guard lock(mutex_);
+    if (ended_) return;
+    if (queue_.size() >= kMaxQueued) {
+      why_ = ResourceExhausted("{} messages wait for a worker that does not read", queue_.size());
+      ended_ = true;
+      context_->TryCancel();
+      return;
+    }
+    hub_.traffic().AddDown(worker_.id, message.ByteSizeLong());
+    queue_.push_back(std::move(message));
+    WriteNext();
+  }
+
+  void End(const Status& why) {
+    const std::lock_guard lock(mutex_);
+    if (ended_) return;
+    ended_ = true;
+    why_ = why;
+    FinishOnce();
+  }
+
+ private:
+  /// One write at a time. \pre mutex_
+  void WriteNext() {
+    if (writing_ || ended_ || queue_.empty()) return;
+    writing_ = true;
+    StartWrite(&queue_.front());
+  }
+  /// The status goes out behind a write that is under way. \pre mutex_
+  void FinishOnce() {
+    if (finished_ || writing_) return;
+    finished_ = true;
+    Finish(tls::ToGrpc(why_));
+  }
+
+  Status OnMessage() {
+    hub_.traffic().AddUp(worker_.id, in_.ByteSizeLong());
+    if (!greeted_) return OnHello();
+    ASSIGN_OR_RETURN(FromWorker message, FromProto(in_));
+    if (auto* event = std::get_if<WorkerEvent>(&message)) {
+      hub_.Event(worker_.id, link_.get(), std::move(*event));
+    } else if (auto* header = std::get_if<secagg::Signed<secagg::InputHeader>>(&message)) {
+      hub_.Header(worker_.id, link_.get(), std::move(*header));
+    }
+    return OkStatus();
+  }
+
+  Status OnHello() {
+    if (in_.kind_case() != pb::WorkerMessage::kHello) return FailedPrecondition("expected a hello first");
+    const pb::WorkerHello& hello = in_.hello();
+    if (hello.version().size() > kMaxVersionText) return InvalidArgument("hello.version: too long");
+    if (hello.protocol() != kProtocolVersion) {
+      return FailedPrecondition("protocol: this coordinator ({}) speaks {}, the worker ({}) speaks {}",
+                                kVersion, kProtocolVersion, hello.version(), hello.protocol());
+    }
+    ASSIGN_OR_RETURN(const Digest charter, wire::DigestFrom(hello.charter(), "hello.charter"));
+    if (charter != hub_.charter().hash) {
+      return FailedPrecondition("charter: this coordinator pins {}, the worker pins {}",
+                                hub_.charter().hash.hex(), charter.hex());
+    }
+    greeted_ = true;
+    pb::CoordinatorMessage answer;
+    answer.mutable_hello()->set_protocol(kProtocolVersion);
+    answer.mutable_hello()->set_version(std::string(kVersion));
+    answer.mutable_hello()->set_charter(wire::BytesOf(hub_.charter().hash));
+    Queue(std::move(answer));
+    hub_.Connected(worker_, link_);
+    return OkStatus();
+  }
+
+  Hub& hub_;
+  grpc::CallbackServerContext* const context_;
+  const std::shared_ptr<Link> link_;
+  WorkerInfo worker_;
+  pb::WorkerMessage in_;
+  bool greeted_ = false;  // reads come one after the other
+  std::mutex mutex_;
+  std::deque<pb::CoordinatorMessage> queue_;  // guarded by mutex_; the front is being written
+  bool writing_ = false;                      // guarded by mutex_
+  bool ended_ = false;                        // guarded by mutex_
+  bool finished_ = false;                     // guarded by mutex_
+  Status why_;                                // guarded by mutex_
+};
+
+void Link::Send(std::shared_ptr<const ToWorkerMessage> message) {
+  pb::CoordinatorMessage out = ToProto(*message);
+  const std::lock_guard lock(mutex_);
+  if (session_ != nullptr) session_->Queue(std::move(out));
+}
+
+void Link::Close(const Status& why) {
+  const std::lock_guard lock(mutex_);
+  if (session_ != nullptr) session_->End(why);
+}
+
+}  // namespace
+
+grpc::ServerBidiReactor<pb::WorkerMessage, pb::CoordinatorMessage>* StartSession(
+    Hub& hub, grpc::CallbackServerContext* context) {
+  return new Session(hub, context);
+}
+
+}  // namespace concordat::coordinator
