@@ -7,9 +7,15 @@
 
 namespace concordat::cli {
 
-int Main(int argc, const char* const* argv, std::ostream& out, std::ostream& err, bool terminal) {
+const Clock& Context::clock() const {
+  static const SystemClock kClock;
+  return surroundings.clock != nullptr ? *surroundings.clock : kClock;
+}
+
+int Main(int argc, const char* const* argv, std::ostream& out, std::ostream& err, bool terminal,
+         const Surroundings& surroundings) {
   Output output(out, err, terminal);
-  Context context{output, {}, {}};
+  Context context{output, surroundings, {}, {}, {}};
   if (const char* config = std::getenv("CONCORDAT_CONFIG")) context.config = config;
 
   CLI::App app{
@@ -30,6 +36,7 @@ int Main(int argc, const char* const* argv, std::ostream& out, std::ostream& err
   AddDecisionVerbs(app, context);
   AddAdapterVerbs(app, context);
   AddEvaluationVerbs(app, context);
+  AddModelVerbs(app, context);
   AddLedgerVerbs(app, context);
   AddDoctorVerb(app, context);
   try {
@@ -51,7 +58,7 @@ int Main(int argc, const char* const* argv, std::ostream& out, std::ostream& err
   output.set_json(json);
   const Status status = context.run ? context.run() : InvalidArgument("no such verb (concordat --help)");
   if (!status.ok()) output.Error(status);
-  return static_cast<int>(ExitCodeOf(status));
+  return static_cast<int>(status.ok() ? context.exit.value_or(ExitCode::kDone) : ExitCodeOf(status));
 }
 
 }  // namespace concordat::cli

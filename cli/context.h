@@ -3,15 +3,25 @@
 
 #include <functional>
 #include <iosfwd>
+#include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "common/clock.h"
 #include "common/status.h"
 
 namespace CLI {
 class App;
 }
+namespace grpc {
+class Channel;
+}
+namespace concordat::policy {
+struct OperatorConfig;
+struct SignedCharter;
+}  // namespace concordat::policy
 
 namespace concordat::cli {
 
@@ -59,11 +69,26 @@ class Output {
   size_t drawn_ = 0;
 };
 
+/// What the command takes from its surroundings. Tests give their own.
+struct Surroundings {
+  /// Opens the channel to the coordinator; empty: mutual TLS to the charter's coordinator.
+  std::function<StatusOr<std::shared_ptr<grpc::Channel>>(const policy::OperatorConfig&,
+                                                         const policy::SignedCharter&)>
+      dial;
+  const Clock* clock = nullptr;       // nullptr: the machine's
+  std::function<void(Millis)> pause;  // between attempts to reconnect; empty: sleeps
+};
+
 /// What every verb gets. `run` is set by the verb that the command line names.
 struct Context {
   Output& output;
+  const Surroundings& surroundings;
   std::string config;  // --config, or $CONCORDAT_CONFIG
   std::function<Status()> run;
+  /// Set by a verb whose output already says all, and that must still end with another code than 0.
+  std::optional<ExitCode> exit;
+
+  const Clock& clock() const;
 };
 
 /// Each adds its verbs to `app`.
@@ -72,17 +97,26 @@ void AddCharterVerbs(CLI::App& app, Context& context);
 void AddJobVerbs(CLI::App& app, Context& context);
 void AddDecisionVerbs(CLI::App& app, Context& context);
 void AddAdapterVerbs(CLI::App& app, Context& context);
+void AddModelVerbs(CLI::App& app, Context& context);
 void AddEvaluationVerbs(CLI::App& app, Context& context);
 void AddLedgerVerbs(CLI::App& app, Context& context);
 void AddDoctorVerb(CLI::App& app, Context& context);
 
 /// The whole command. Tests call it with their own streams.
-int Main(int argc, const char* const* argv, std::ostream& out, std::ostream& err, bool terminal);
+int Main(int argc, const char* const* argv, std::ostream& out, std::ostream& err, bool terminal,
+         const Surroundings& surroundings = {});
 
 // Words for people.
 std::string HumanBytes(uint64_t bytes);           // "4.7 MiB"
 std::string HumanDuration(int64_t milliseconds);  // "2m 05s"
-std::string HumanEpsilon(double epsilon);         // "3.21", "4.2e+07", "none (no guarantee)"
+std::string HumanEpsilon(double epsilon);         // "3.21", "4.2e+07", "infinite (no guarantee)"
+/// Text of a peer's or file's choosing as it may be shown: control characters, which could move a terminal's
+/// cursor, become '?', and it ends after `max_bytes`.
+std::string Printable(std::string_view text, size_t max_bytes = 400);
+
+// Values for programs. JSON has neither infinity nor NaN: "infinity" and null.
+nlohmann::ordered_json NumberJson(double value);
+nlohmann::ordered_json InstantJson(int64_t milliseconds);  // since 1970; null for 0
 
 }  // namespace concordat::cli
 

@@ -31,6 +31,7 @@ ExitCode ExitCodeOf(const Status& status) {
     case StatusCode::kResourceExhausted:
       return ExitCode::kBudgetSpent;
     case StatusCode::kUnavailable:
+    case StatusCode::kDeadlineExceeded:
       return ExitCode::kUnreachable;
     default:
       return ExitCode::kFailed;
@@ -117,6 +118,29 @@ std::string HumanDuration(int64_t milliseconds) {
 std::string HumanEpsilon(double epsilon) {
   if (std::isinf(epsilon)) return "infinite (no guarantee)";
   return epsilon < 10000 ? fmt::format("{:.4g}", epsilon) : fmt::format("{:.2e}", epsilon);
+}
+
+std::string Printable(std::string_view text, size_t max_bytes) {
+  std::string out;
+  for (size_t i = 0; i < text.size() && out.size() < max_bytes; ++i) {
+    const auto c = static_cast<unsigned char>(text[i]);
+    // C1 controls are 0xC2 0x80..0x9F in UTF-8.
+    const bool c1 = c == 0xC2 && i + 1 < text.size() && static_cast<unsigned char>(text[i + 1]) < 0xA0;
+    if (c1) ++i;
+    out += c < 0x20 || c == 0x7F || c1 ? '?' : text[i];
+  }
+  return out;
+}
+
+nlohmann::ordered_json NumberJson(double value) {
+  if (std::isnan(value)) return nullptr;
+  if (std::isinf(value)) return value > 0 ? "infinity" : "-infinity";
+  return value;
+}
+
+nlohmann::ordered_json InstantJson(int64_t milliseconds) {
+  if (milliseconds == 0) return nullptr;
+  return FormatInstant(Instant(Millis(milliseconds)));
 }
 
 }  // namespace concordat::cli

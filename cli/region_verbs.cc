@@ -18,7 +18,7 @@ struct RegionOptions {
 
 Status RunRegionInit(Context& context, const RegionOptions& options) {
   OsRandom random;
-  RETURN_IF_ERROR(policy::InitRegion(options.folder, options.init, SystemClock().Now(), random));
+  RETURN_IF_ERROR(policy::InitRegion(options.folder, options.init, context.clock().Now(), random));
   context.output.Say(fmt::format("made region {} in {}", options.init.jurisdiction, options.folder));
   context.output.Say("  ca/root.key signs the charter and new certificates: keep it offline");
   context.output.Say(
@@ -36,7 +36,7 @@ struct CoordinatorOptions {
 
 Status RunCoordinatorInit(Context& context, const CoordinatorOptions& options) {
   OsRandom random;
-  RETURN_IF_ERROR(policy::InitCoordinator(options.folder, options.init, SystemClock().Now(), random));
+  RETURN_IF_ERROR(policy::InitCoordinator(options.folder, options.init, context.clock().Now(), random));
   context.output.Say(fmt::format("made coordinator {}/{} in {}", options.init.jurisdiction, options.init.name,
                                  options.folder));
   context.output.Json(
@@ -53,7 +53,7 @@ Status RunRenew(Context& context, const RenewOptions& options) {
   OsRandom random;
   const std::filesystem::path folder = options.folder;
   RETURN_IF_ERROR(policy::RenewLeaf(folder / "ca", folder / options.role / "key.pem",
-                                    folder / options.role / "cert.pem", SystemClock().Now(), random));
+                                    folder / options.role / "cert.pem", context.clock().Now(), random));
   context.output.Say(fmt::format("renewed {}/cert.pem for 90 days; the key is the same", options.role));
   context.output.Json({{"renewed", options.role}});
   return OkStatus();

@@ -1,0 +1,103 @@
+#include <CLI/CLI.hpp>
+#include <memory>
+
+#include "cli/evaluation.h"
+#include "cli/report.h"
+#include "common/files.h"
+
+namespace concordat::cli {
+namespace {
+
+struct EvalOptions {
+  std::string job, rounds = "last";
+  uint32_t documents = 1000;
+  uint32_t wait_seconds = 1800;
+};
+
+Status RunEval(Context& context, const EvalOptions& options) {
+  ASSIGN_OR_RETURN(const auto client, Client::Connect(context));
+  ASSIGN_OR_RETURN(const JobId job, client->FindJob(options.job));
+  ASSIGN_OR_RETURN(const Evaluation evaluation,
+                   Evaluate(*client, job, options.rounds == "all", options.documents,
+                            Millis(int64_t{options.wait_seconds} * 1000)));
+  context.output.Json(ToJson(evaluation));
+  Show(evaluation, context.output);
+  return OkStatus();
+}
+
+struct ReportOptions {
+  std::string job, out = "report.html", evaluation;
+  bool no_eval = false;
+  uint32_t documents = 1000;
+  uint32_t wait_seconds = 1800;
+};
+
+Status RunReport(Context& context, const ReportOptions& options) {
+  ASSIGN_OR_RETURN(const auto client, Client::Connect(context));
+  ASSIGN_OR_RETURN(const JobId job, client->FindJob(options.job));
+  ReportInput input;
+  ASSIGN_OR_RETURN(input.state, client->State(job));
+  ASSIGN_OR_RETURN(input.rounds, client->Rounds(job));
+  ASSIGN_OR_RETURN(input.job, ReportedJob(job, input.state, input.rounds));
+  input.made = context.clock().Now();
+  if (!options.evaluation.empty()) {
+    ASSIGN_OR_RETURN(const std::string text, ReadTextFile(options.evaluation, 64 << 20));
+    auto evaluation = EvaluationFromJson(nlohmann::json::parse(text, nullptr, false));
+    if (!evaluation.ok()) return Annotate(evaluation.status(), options.evaluation);
+    if (evaluation->job != job) {
+      return InvalidArgument("{}: an evaluation of job {}, not of {}", options.evaluation,
+                             evaluation->job.brief(), job.brief());
+    }
+    input.evaluation = *std::move(evaluation);
+  } else if (!options.no_eval && input.rounds.rounds_size() > 0) {
+    ASSIGN_OR_RETURN(input.evaluation, Evaluate(*client, job, false, options.documents,
+                                                Millis(int64_t{options.wait_seconds} * 1000)));
+  }
+  std::filesystem::path json_file = options.out;
+  json_file.replace_extension(".json");
+  RETURN_IF_ERROR(WriteFileAtomically(options.out, ReportHtml(input)));
+  RETURN_IF_ERROR(WriteFileAtomically(json_file, ReportJson(input).dump(2) + "\n"));
+  context.output.Json({{"job", job.hex()}, {"html", options.out}, {"json", json_file.string()}});
+  context.output.Say(fmt::format("wrote {} and {}", options.out, json_file.string()));
+  return OkStatus();
+}
+
+}  // namespace
+
+void AddEvaluationVerbs(CLI::App& app, Context& context) {
+  {
+    auto o = std::make_shared<EvalOptions>();
+    CLI::App* verb = app.add_subcommand("eval", "base and federated model on every region's held-out text");
+    verb->footer(
+        "Example: concordat --config operator.yaml eval smollm2-manuals --rounds all\n"
+        "Each region computes its own cell and charges it to its own ledger.");
+    verb->add_option("job", o->job, "job id, its first digits, its name, or its file")->required();
+    verb->add_option("--rounds", o->rounds, "last, or all: one row for each round's adapter")
+        ->check(CLI::IsMember({"last", "all"}))
+        ->capture_default_str();
+    verb->add_option("--documents", o->documents, "held-out documents in each region, at most")
+        ->check(CLI::Range(1, 1000000))
+        ->capture_default_str();
+    verb->add_option("--wait", o->wait_seconds, "seconds to wait for regions")
+        ->check(CLI::Range(1, 86400))
+        ->capture_default_str();
+    verb->callback([&context, o] { context.run = [&context, o] { return RunEval(context, *o); }; });
+  }
+  auto o = std::make_shared<ReportOptions>();
+  CLI::App* verb =
+      app.add_subcommand("report", "one HTML file and its JSON twin: evaluation, epsilon, rounds");
+  verb->footer("Example: concordat --config operator.yaml report smollm2-manuals --out report.html");
+  verb->add_option("job", o->job, "job id, its first digits, its name, or its file")->required();
+  verb->add_option("--out", o->out, "HTML file; the JSON goes beside it")->capture_default_str();
+  verb->add_option("--evaluation", o->evaluation, "use what `eval --json` wrote: no second charge");
+  verb->add_flag("--no-eval", o->no_eval, "without the evaluation matrix");
+  verb->add_option("--documents", o->documents, "held-out documents in each region, at most")
+      ->check(CLI::Range(1, 1000000))
+      ->capture_default_str();
+  verb->add_option("--wait", o->wait_seconds, "seconds to wait for regions")
+      ->check(CLI::Range(1, 86400))
+      ->capture_default_str();
+  verb->callback([&context, o] { context.run = [&context, o] { return RunReport(context, *o); }; });
+}
+
+}  // namespace concordat::cli

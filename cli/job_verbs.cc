@@ -1,0 +1,240 @@
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <memory>
+#include <thread>
+
+#include "cli/plan_view.h"
+#include "cli/watch_view.h"
+#include "common/files.h"
+#include "policy/job_privacy.h"
+
+namespace concordat::cli {
+namespace {
+
+using nlohmann::ordered_json;
+
+struct JobFile {
+  std::string text;
+  policy::JobSpec spec;
+};
+
+/// Reads and checks a job file before anything is sent.
+StatusOr<JobFile> ReadJobFile(const std::string& path) {
+  JobFile file;
+  ASSIGN_OR_RETURN(file.text, ReadTextFile(path, policy::kMaxJobFileBytes));
+  ASSIGN_OR_RETURN(file.spec, policy::ParseJob(file.text, path));
+  return file;
+}
+
+Status CheckCharter(const JobFile& file, const std::string& path, const Operator& me) {
+  if (file.spec.charter == me.charter.hash) return OkStatus();
+  return PermissionDenied("{} runs under charter {}, you pin {}: write charter: {} into it", path,
+                          file.spec.charter.brief(), me.charter.hash.brief(), me.charter.hash.hex());
+}
+
+struct PlanOptions {
+  std::string file;
+  uint32_t wait_seconds = 10;
+};
+
+Status RunPlan(Context& context, const PlanOptions& options) {
+  ASSIGN_OR_RETURN(const JobFile file, ReadJobFile(options.file));
+  ASSIGN_OR_RETURN(const auto client, Client::Connect(context));
+  RETURN_IF_ERROR(CheckCharter(file, options.file, client->me()));
+  ASSIGN_OR_RETURN(const policy::SignedJob job, client->me().Sign(file.text));
+  ASSIGN_OR_RETURN(const pb::PlanReply reply, client->Plan(job, Millis(options.wait_seconds * 1000)));
+  ASSIGN_OR_RETURN(const PlanView plan, MakePlanView(file.spec, policy::JobIdOf(file.text, client->me().self),
+                                                     client->me().charter.charter, reply));
+  context.output.Json(ToJson(plan));
+  Show(plan, context.output);
+  if (!plan.can_start) context.exit = ExitCode::kRefused;
+  return OkStatus();
+}
+
+Status RunSubmit(Context& context, const std::string& path) {
+  ASSIGN_OR_RETURN(const JobFile file, ReadJobFile(path));
+  ASSIGN_OR_RETURN(const auto client, Client::Connect(context));
+  RETURN_IF_ERROR(CheckCharter(file, path, client->me()));
+  ASSIGN_OR_RETURN(const policy::SignedJob job, client->me().Sign(file.text));
+  const JobId id = policy::JobIdOf(file.text, client->me().self);
+  ASSIGN_OR_RETURN(const pb::SubmitReply reply, client->Submit(job));
+  if (DigestOf(reply.job()) != id) {
+    return DataLoss("the coordinator registered job {}, not {}", DigestOf(reply.job()).brief(), id.brief());
+  }
+  context.output.Json({{"job", id.hex()}, {"name", file.spec.name}, {"existed", reply.existed()}});
+  context.output.Say(
+      fmt::format("{} {} {}", reply.existed() ? "already there:" : "submitted", file.spec.name, id.hex()));
+  context.output.Say(fmt::format("  next: concordat watch {}", id.brief()));
+  return OkStatus();
+}
+
+Status RunJobs(Context& context) {
+  ASSIGN_OR_RETURN(const auto client, Client::Connect(context));
+  ASSIGN_OR_RETURN(const auto jobs, client->ListJobs());
+  std::vector<std::vector<std::string>> rows;
+  for (const auto& job : jobs) {
+    context.output.Json(ToJson(job));
+    const double loss = job.rounds_size() > 0 ? job.rounds(job.rounds_size() - 1).mean_loss()
+                                              : std::numeric_limits<double>::quiet_NaN();
+    rows.push_back({DigestOf(job.job()).brief(), Printable(job.name(), 63),
+                    std::string(JobStateName(job.state())),
+                    fmt::format("{}/{}", job.rounds_done(), job.rounds_total()), LossText(loss),
+                    BriefWorker(job.submitter()), FormatInstant(Instant(Millis(job.submitted_ms())))});
+  }
+  if (rows.empty())
+    context.output.Say("no jobs yet. Next: concordat plan JOB.yaml");
+  else
+    context.output.Table({"job", "name", "state", "rounds", "loss", "submitter", "submitted"}, rows,
+                         {false, false, false, true, true});
+  return OkStatus();
+}
+
+size_t TerminalColumns() {
+  winsize size{};
+  return ::ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 20 ? size.ws_col : 120;
+}
+
+struct WatchOptions {
+  std::string job;
+  bool until_done = false;
+  uint32_t patience_seconds = 300;
+};
+
+/// Shows one state in the way that fits where it goes.
+class WatchScreen {
+ public:
+  explicit WatchScreen(Output& out) : out_(out) {}
+  void Show(const pb::JobState& state) {
+    out_.Json(ToJson(state));
+    if (out_.json()) return;
+    if (out_.terminal()) return out_.Redraw(LiveLines(state, out_, TerminalColumns()));
+    for (const auto& line : plain_.Next(state)) out_.Say(line);
+  }
+
+ private:
+  Output& out_;
+  PlainWatch plain_;
+};
+
+Status RunWatch(Context& context, const WatchOptions& options) {
+  ASSIGN_OR_RETURN(const auto client, Client::Connect(context));
+  ASSIGN_OR_RETURN(const JobId job, client->FindJob(options.job));
+  WatchScreen screen(context.output);
+  std::optional<pb::JobState> last;
+  Instant heard = context.clock().Now();
+  while (true) {
+    const Status status = client->Watch(job, [&](const pb::JobState& state) {
+      heard = context.clock().Now();
+      screen.Show(state);
+      last = state;
+      return !HasEnded(state.state());
+    });
+    if (last && HasEnded(last->state())) break;
+    if (!status.ok() && status.code() != StatusCode::kUnavailable) return status;
+    // The stream ended before the job did: the coordinator restarts, or the network broke.
+    const auto silent = context.clock().Now() - heard;
+    if (silent >= std::chrono::seconds(options.patience_seconds)) {
+      return status.ok() ? Unavailable("the coordinator ends the stream before the job has ended") : status;
+    }
+    if (context.surroundings.pause)
+      context.surroundings.pause(Millis(1000));
+    else
+      std::this_thread::sleep_for(Millis(1000));
+  }
+  if (last->state() == pb::JobState::DONE) {
+    context.output.Say(fmt::format("done. Next: concordat adapter pull {} --out DIR", job.brief()));
+  } else {
+    context.exit = ExitCode::kFailed;
+  }
+  return OkStatus();
+}
+
+Status RunCancel(Context& context, const std::string& text) {
+  ASSIGN_OR_RETURN(const auto client, Client::Connect(context));
+  ASSIGN_OR_RETURN(const JobId job, client->FindJob(text));
+  ASSIGN_OR_RETURN(const pb::JobState state, client->Cancel(job));
+  context.output.Json(ToJson(state));
+  context.output.Say(fmt::format("job {} {}: {} after {} of {} rounds", job.brief(),
+                                 Printable(state.name(), 63), JobStateName(state.state()),
+                                 state.rounds_done(), state.rounds_total()));
+  return OkStatus();
+}
+
+Status RunEpsilon(Context& context, const std::string& path) {
+  ASSIGN_OR_RETURN(const JobFile file, ReadJobFile(path));
+  const policy::JobSpec& job = file.spec;
+  std::vector<uint32_t> counts = {1};
+  for (uint64_t r = 2; r < job.rounds; r *= 2) counts.push_back(static_cast<uint32_t>(r));
+  if (job.rounds > 1) counts.push_back(job.rounds);
+  std::vector<std::vector<std::string>> rows;
+  ordered_json json = ordered_json::array();
+  PrivacyStatement end;
+  for (uint32_t rounds : counts) {
+    ASSIGN_OR_RETURN(end, policy::PlanStatement(job, rounds, job.cohort.minimum));
+    json.push_back({{"rounds", rounds},
+                    {"epsilon_local", NumberJson(end.epsilon_local)},
+                    {"epsilon_distributed",
+                     end.epsilon_distributed ? NumberJson(*end.epsilon_distributed) : ordered_json()}});
+    rows.push_back({std::to_string(rounds), HumanEpsilon(end.epsilon_local),
+                    end.epsilon_distributed ? HumanEpsilon(*end.epsilon_distributed) : "no claim"});
+  }
+  Output& out = context.output;
+  out.Json({{"job_name", job.name},
+            {"by_rounds", json},
+            {"privacy", ToJson(end)},
+            {"remarks", EpsilonRemarks(job, end)}});
+  out.Say(fmt::format("{}: clip {:g}, noise multiplier {:g}, delta {:g}, cohort of {} (the smallest allowed)",
+                      job.name, job.privacy.clip, job.privacy.noise_multiplier, job.privacy.delta,
+                      job.cohort.minimum));
+  out.Table({"rounds", "epsilon against everyone", "with honest survivors"}, rows, {true, true, true});
+  for (const auto& remark : EpsilonRemarks(job, end)) out.Say(remark);
+  return OkStatus();
+}
+
+}  // namespace
+
+void AddJobVerbs(CLI::App& app, Context& context) {
+  {
+    auto o = std::make_shared<PlanOptions>();
+    CLI::App* verb = app.add_subcommand("plan", "who would join, what crosses which border, what it costs");
+    verb->footer("Example: concordat --config operator.yaml plan job.yaml");
+    verb->add_option("job", o->file, "the job file")->required();
+    verb->add_option("--wait", o->wait_seconds, "seconds to wait for regions' answers")
+        ->check(CLI::Range(1, 600))
+        ->capture_default_str();
+    verb->callback([&context, o] { context.run = [&context, o] { return RunPlan(context, *o); }; });
+  }
+  const auto one = [&](const char* name, const char* help, const char* footer, const char* what, auto run) {
+    auto text = std::make_shared<std::string>();
+    CLI::App* verb = app.add_subcommand(name, help);
+    verb->footer(footer);
+    verb->add_option("job", *text, what)->required();
+    verb->callback(
+        [&context, text, run] { context.run = [&context, text, run] { return run(context, *text); }; });
+  };
+  one("submit", "sign a job and hand it to the coordinator; again changes nothing",
+      "Example: concordat --config operator.yaml submit job.yaml", "the job file", RunSubmit);
+  CLI::App* jobs = app.add_subcommand("jobs", "every job at the coordinator");
+  jobs->footer("Example: concordat --config operator.yaml jobs");
+  jobs->callback([&context] { context.run = [&context] { return RunJobs(context); }; });
+  {
+    auto o = std::make_shared<WatchOptions>();
+    CLI::App* verb = app.add_subcommand("watch", "a job live, until it ends");
+    verb->footer("Example: concordat --config operator.yaml watch smollm2-manuals --until-done");
+    verb->add_option("job", o->job, "job id, its first digits, its name, or its file")->required();
+    verb->add_flag("--until-done", o->until_done, "the default; said in scripts");
+    verb->add_option("--patience", o->patience_seconds,
+                     "seconds without a coordinator before giving up (exit code 5)")
+        ->capture_default_str();
+    verb->callback([&context, o] { context.run = [&context, o] { return RunWatch(context, *o); }; });
+  }
+  one("cancel", "end a job; what has left stays charged",
+      "Example: concordat --config operator.yaml cancel smollm2-manuals",
+      "job id, its first digits, its name, or its file", RunCancel);
+  one("epsilon", "what a job costs in privacy, by rounds; needs no coordinator",
+      "Example: concordat epsilon job.yaml", "the job file", RunEpsilon);
+}
+
+}  // namespace concordat::cli
