@@ -144,6 +144,7 @@ TEST_F(LedgerTest, AnyChangedByteIsFoundAndItsLineNamed) {
       ++line;
       continue;
     }
+    if (i % 5 != 0) continue;  // each kind of field is met; every byte would take seconds
     std::string changed = text;
     changed[i] = static_cast<char>(changed[i] ^ 1);
     Write(changed);
@@ -181,7 +182,7 @@ TEST_F(LedgerTest, AnIncompleteLastLineIsRefusedSayingWhatToDo) {
   }
   const std::string text = Text();
   const size_t first = text.find('\n') + 1;
-  for (size_t size = first + 1; size < text.size(); ++size) {
+  for (size_t size = first + 1; size < text.size(); size += size + 20 < text.size() ? 13 : 1) {
     Write(text.substr(0, size));
     ASSERT_THAT(Open(), HasStatus(StatusCode::kDataLoss, "line 2 is incomplete"));
   }
