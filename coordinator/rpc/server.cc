@@ -76,7 +76,6 @@ Status Server::Impl::OpenState(const policy::CoordinatorConfig& config, std::fun
 }
 
 Status Server::Impl::Listen(const policy::CoordinatorConfig& config) {
-  ASSIGN_OR_RETURN(const policy::HostPort listen, policy::ParseHostPort(config.listen));
   std::string roots = charter.charter.coordinator.root_pem;
   for (const auto& member : charter.charter.members) roots += member.root_pem;
   federation = std::make_unique<FederationService>(*hub);
@@ -101,7 +100,7 @@ Status Server::Impl::Listen(const policy::CoordinatorConfig& config) {
   builder.SetResourceQuota(quota);
   server = builder.BuildAndStart();
   if (server == nullptr || port == 0) return Unavailable("cannot listen on {}", config.listen);
-  address = fmt::format("{}:{}", listen.host, port);
+  address = fmt::format("{}:{}", config.listen.substr(0, config.listen.rfind(':')), port);
   return WriteFileAtomically(config.state / "port", fmt::format("{}\n", port));
 }
 
