@@ -82,6 +82,10 @@ StatusOr<sandbox::Ready> Trainer::Open(const sandbox::Configure& configure) {
   }
   ASSIGN_OR_RETURN(weights_, model::OpenWeights(configure.base_model));
   ASSIGN_OR_RETURN(tokenizer_, model::Tokenizer::Open(configure.base_model));
+  if (static_cast<uint32_t>(tokenizer_->vocab_size()) > weights_->config().vocab) {
+    return InvalidArgument("{}: the tokenizer has {} tokens, the model's embedding only {}",
+                           configure.base_model, tokenizer_->vocab_size(), weights_->config().vocab);
+  }
   ASSIGN_OR_RETURN(model::Dataset dataset, model::ReadDataset(configure.dataset));
   sandbox::Ready ready;
   ready.train_bytes = dataset.bytes;
