@@ -296,7 +296,9 @@ StatusOr<WorkerEffects> WorkerRound::Machine::OnAgreementBundle(const Signed<Agr
 }
 
 StatusOr<WorkerEffects> WorkerRound::Machine::OnResult(const Signed<Result>& result, Instant) {
-  ASSIGN_OR_RETURN(const Admission admission, Admit(result, state_.result_seen, kUnmasked));
+  // A worker that came back after t others had unmasked gets the result although nobody asked for its shares.
+  const WorkerPhase expected = state_.phase == kAgreed ? kAgreed : kUnmasked;
+  ASSIGN_OR_RETURN(const Admission admission, Admit(result, state_.result_seen, expected));
   if (admission == Admission::kNew) {
     RETURN_IF_ERROR(CheckResult(result.body, state_));
     WorkerState done;

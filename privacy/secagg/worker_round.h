@@ -110,7 +110,8 @@ class WorkerRound {
   StatusOr<WorkerEffects> OnSurvivors(const Signed<Survivors>& survivors, Instant now);
   /// Step 7. Sends Signed<Unmask>.
   StatusOr<WorkerEffects> OnAgreementBundle(const Signed<AgreementBundle>& bundle, Instant now);
-  /// Step 9. Publishes `result`; secrets are gone afterwards.
+  /// Step 9, also right after step 7 when others' shares were enough. Publishes `result`; secrets are gone
+  /// afterwards.
   StatusOr<WorkerEffects> OnResult(const Signed<Result>& result, Instant now);
 
   /// Wipes every key, share and seed. No event is accepted afterwards.

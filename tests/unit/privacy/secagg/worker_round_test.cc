@@ -563,6 +563,14 @@ TEST_F(WorkerBundleTest, PublishesTheResultAndAnswersNothingAfterIt) {
   ExpectRefused(Give(attempt_.ByCoordinator(bundle_)), kWrongPhase);
 }
 
+TEST_F(WorkerBundleTest, TakesTheResultWithoutHavingUnmaskedWhenOthersWereEnough) {
+  const Result result{world_.offer.id, bundle_.t2, bundle_.survivors, DigestFor("sum"), DigestFor("adapter")};
+  const auto effects = Give(attempt_.ByCoordinator(result));
+  ASSERT_TRUE(effects.ok()) << effects.status();
+  EXPECT_EQ(effects->result->new_adapter, DigestFor("adapter"));
+  ExpectRefused(Give(attempt_.ByCoordinator(bundle_)), kWrongPhase);  // and opens nothing afterwards
+}
+
 TEST_F(WorkerBundleTest, AcceptsNothingAfterErase) {
   worker_.Erase();
   EXPECT_EQ(worker_.phase(), WorkerPhase::kErased);
