@@ -166,7 +166,9 @@ struct Uploaded {
 /// The upload ended early. `left_bytes` of y_i had left, whose SHA-256 is `sha256`.
 struct UploadEnded {
   AttemptId id;
-  Status status;  // ResourceExhausted: disk full
+  /// ResourceExhausted, DataLoss: the region's own disk. FailedPrecondition: cancelled, or the coordinator
+  /// takes no more of it.
+  Status status;
   uint64_t left_bytes = 0;
   Digest sha256;
 };

@@ -330,9 +330,15 @@ void WorkerCore::OnUploadEnded(const UploadEnded& ended, Instant now) {
   if (it == open_.end() || it->second.offer.body.id != ended.id || !it->second.uploading) return;
   it->second.uploading = false;
   Say(LogLine::Level::kError, fmt::format("{}: upload ended: {}", ended.id.Brief(), Message(ended.status)));
-  const bool full = ended.status.code() == StatusCode::kResourceExhausted;
-  Leave(ended.id.job, full ? DropoutCode::kStorageFull : DropoutCode::kTrainerFailed, RefusalCode::kNone,
-        now);
+  switch (ended.status.code()) {
+    case StatusCode::kFailedPrecondition:
+      return Close(ended.id.job);  // the coordinator goes on without this worker, and knows it
+    case StatusCode::kResourceExhausted:
+    case StatusCode::kDataLoss:
+      return Leave(ended.id.job, DropoutCode::kStorageFull, RefusalCode::kNone, now);
+    default:
+      return Leave(ended.id.job, DropoutCode::kTrainerFailed, RefusalCode::kNone, now);
+  }
 }
 
 policy::SandboxState WorkerCore::Sandbox() const {

@@ -1,0 +1,100 @@
+#ifndef CONCORDAT_WORKER_RPC_TRANSFERS_H_
+#define CONCORDAT_WORKER_RPC_TRANSFERS_H_
+
+#include <atomic>
+#include <condition_variable>
+#include <deque>
+#include <filesystem>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#include "common/files.h"
+#include "concordat/v1/federation.grpc.pb.h"
+#include "worker/core/effects.h"
+
+namespace concordat::worker {
+
+namespace pb = ::concordat::v1;
+
+/// Name of an attempt's file in the outbox, and back. InvalidArgument for another name.
+std::string OutboxName(const AttemptId& id);
+StatusOr<AttemptId> ParseOutboxName(std::string_view name);
+
+/// One upload: encodes, adds noise and masks block by block, stores each chunk, then sends it. A chunk that
+/// has to be sent again is read back from the store, never made again. Two threads of its own.
+class Upload {
+ public:
+  using OnEvent = std::function<void(UploadEvent)>;
+  /// \param folder the region's outbox; y_i is kept in it until Discard
+  Upload(StartUpload order, std::filesystem::path folder, std::shared_ptr<grpc::Channel> channel,
+         OnEvent on_event);
+  ~Upload();
+  void Start();
+  /// Ends as soon as may be; the outcome still comes through `on_event`.
+  void Cancel();
+  /// Waits for its end and deletes what is stored: once its receipts are written.
+  void Discard();
+
+ private:
+  void Make();
+  Status MakeChunks();
+  void SendAll();
+  Status SendChunks();
+  StatusOr<uint64_t> PutChunk(uint64_t offset);
+  StatusOr<uint64_t> AskStored();
+  bool Pause(Millis time);
+  Digest DigestOfPrefix(uint64_t bytes) const;
+
+  StartUpload order_;
+  std::filesystem::path path_;
+  std::unique_ptr<pb::Federation::Stub> stub_;
+  OnEvent on_event_;
+  FileDescriptor file_;
+  uint64_t total_bytes_ = 0;
+  std::thread maker_, sender_;
+
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  uint64_t made_bytes_ = 0;              // guarded by mutex_
+  Status made_status_;                   // guarded by mutex_
+  Digest sha256_;                        // guarded by mutex_, once all is made
+  bool cancelled_ = false;               // guarded by mutex_
+  grpc::ClientContext* call_ = nullptr;  // guarded by mutex_
+  uint64_t left_bytes_ = 0;              // sender's: the furthest byte that was handed to the network
+};
+
+/// Gets content-addressed files, one after the other: from the region's own store, else from the coordinator,
+/// resuming where a broken stream stopped.
+class Fetcher {
+ public:
+  using OnFetched = std::function<void(Fetched)>;
+  Fetcher(std::filesystem::path store, std::shared_ptr<grpc::Channel> channel, OnFetched on_fetched);
+  ~Fetcher();
+  void Get(const Fetch& fetch);
+  /// Keeps `blob` under its digest; failures are the caller's to log.
+  Status Keep(const KeepAdapter& keep) const;
+  void Stop();
+
+ private:
+  void Run();
+  StatusOr<Bytes> FetchOne(const Fetch& fetch);
+  Status Stream(const Fetch& fetch, Bytes* content);
+
+  std::filesystem::path store_;
+  std::unique_ptr<pb::Federation::Stub> stub_;
+  OnFetched on_fetched_;
+  std::thread thread_;
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::deque<Fetch> queue_;              // guarded by mutex_
+  grpc::ClientContext* call_ = nullptr;  // guarded by mutex_
+  bool stopping_ = false;                // guarded by mutex_
+};
+
+}  // namespace concordat::worker
+
+#endif  // CONCORDAT_WORKER_RPC_TRANSFERS_H_

@@ -1,0 +1,177 @@
+#include "worker/rpc/worker_journal.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cerrno>
+
+#include "common/canonical.h"
+#include "privacy/crypto/hash.h"
+
+namespace concordat::worker {
+namespace {
+
+constexpr std::string_view kMagic = "CNCWJNL1";
+constexpr std::string_view kTag = "concordat/v1/worker-journal";
+constexpr size_t kCheckBytes = 8;
+constexpr size_t kMaxBody = 1024;
+
+enum class Kind : uint8_t { kEntered = 1, kBegun = 2, kVerified = 3, kDecision = 4, kHalted = 5 };
+
+void Put(CanonicalWriter& out, const AttemptId& id) {
+  out.Put(id.job);
+  out.U32(id.round);
+  out.U32(id.attempt);
+}
+AttemptId GetAttempt(CanonicalReader& in) {
+  AttemptId id;
+  id.job = in.Hash();
+  id.round = in.U32();
+  id.attempt = in.U32();
+  return id;
+}
+void Start(CanonicalWriter& out, Kind kind) { out.U8(static_cast<uint8_t>(kind)); }
+
+void Write(CanonicalWriter& out, const AttemptEntered& r) {
+  Start(out, Kind::kEntered);
+  Put(out, r.id);
+}
+void Write(CanonicalWriter& out, const InputBegun& r) {
+  Start(out, Kind::kBegun);
+  Put(out, r.id);
+}
+void Write(CanonicalWriter& out, const AdapterVerified& r) {
+  Start(out, Kind::kVerified);
+  out.Put(r.job);
+  out.U32(r.round);
+  out.Put(r.adapter);
+}
+void Write(CanonicalWriter& out, const DecisionTaken& r) {
+  Start(out, Kind::kDecision);
+  out.Put(r.job);
+  out.U8(static_cast<uint8_t>(r.decision));
+}
+void Write(CanonicalWriter& out, const JobHalted& r) {
+  Start(out, Kind::kHalted);
+  out.Put(r.job);
+}
+
+StatusOr<Record> Parse(ByteView body) {
+  CanonicalReader in(body);
+  Record record = JobHalted{};
+  switch (static_cast<Kind>(in.U8())) {
+    case Kind::kEntered:
+      record = AttemptEntered{GetAttempt(in)};
+      break;
+    case Kind::kBegun:
+      record = InputBegun{GetAttempt(in)};
+      break;
+    case Kind::kVerified: {
+      AdapterVerified r;
+      r.job = in.Hash();
+      r.round = in.U32();
+      r.adapter = in.Hash();
+      record = r;
+      break;
+    }
+    case Kind::kDecision: {
+      DecisionTaken r;
+      r.job = in.Hash();
+      const uint8_t decision = in.U8();
+      if (decision > static_cast<uint8_t>(Decision::kResume)) in.Fail("an unknown decision");
+      r.decision = static_cast<Decision>(decision);
+      record = r;
+      break;
+    }
+    case Kind::kHalted:
+      record = JobHalted{in.Hash()};
+      break;
+    default:
+      in.Fail("an unknown kind of record");
+  }
+  RETURN_IF_ERROR(in.Finish());
+  return record;
+}
+
+Bytes CheckOf(ByteView body) {
+  const Digest digest = crypto::TaggedHash(kTag, body);
+  return Bytes(digest.bytes.begin(), digest.bytes.begin() + kCheckBytes);
+}
+
+/// Reads records from `content`; `good` is where the last whole one ends.
+Status ReadAll(ByteView content, const std::filesystem::path& path, std::vector<Record>* records,
+               uint64_t* good) {
+  size_t at = kMagic.size();
+  *good = at;
+  while (at < content.size()) {
+    if (content.size() - at < 4) return OkStatus();  // cut off while it was written
+    const uint32_t size = static_cast<uint32_t>(content[at]) | static_cast<uint32_t>(content[at + 1]) << 8 |
+                          static_cast<uint32_t>(content[at + 2]) << 16 |
+                          static_cast<uint32_t>(content[at + 3]) << 24;
+    if (size > kMaxBody) return DataLoss("{}: a record of {} bytes at byte {}", path.string(), size, at);
+    if (content.size() - at - 4 < size + kCheckBytes) return OkStatus();
+    const ByteView body = content.subspan(at + 4, size);
+    const ByteView check = content.subspan(at + 4 + size, kCheckBytes);
+    auto record = Parse(body);
+    if (!ConstantTimeEqual(check, CheckOf(body)) || !record.ok())
+      return DataLoss("{}: the record at byte {} does not verify", path.string(), at);
+    records->push_back(*std::move(record));
+    at += 4 + size + kCheckBytes;
+    *good = at;
+  }
+  return OkStatus();
+}
+
+}  // namespace
+
+StatusOr<std::unique_ptr<WorkerJournal>> WorkerJournal::Open(const std::filesystem::path& path) {
+  std::unique_ptr<WorkerJournal> journal(new WorkerJournal());
+  journal->path_ = path;
+  auto content = ReadFile(path, uint64_t{1} << 30);
+  if (!content.ok() && content.status().code() != StatusCode::kNotFound) return content.status();
+  if (!content.ok()) {
+    RETURN_IF_ERROR(WriteFileAtomically(path, kMagic, 0600));
+    content = ToBytes(AsBytes(kMagic));
+  }
+  if (content->size() < kMagic.size() || AsText(*content).substr(0, kMagic.size()) != kMagic)
+    return DataLoss("{}: no journal of a worker", path.string());
+  RETURN_IF_ERROR(ReadAll(*content, path, &journal->records_, &journal->size_));
+  journal->file_ = FileDescriptor(::open(path.c_str(), O_WRONLY | O_CLOEXEC));
+  if (!journal->file_.valid()) return ErrnoStatus(errno, "cannot open", path);
+  if (journal->size_ < content->size() &&
+      ::ftruncate(journal->file_.get(), static_cast<off_t>(journal->size_)) != 0)
+    return ErrnoStatus(errno, "cannot cut", path);
+  return journal;
+}
+
+Status WorkerJournal::Append(std::span<const Record> records) {
+  if (broken_) return DataLoss("{}: an earlier write failed", path_.string());
+  CanonicalWriter out;
+  for (const Record& record : records) {
+    CanonicalWriter body;
+    std::visit([&](const auto& r) { Write(body, r); }, record);
+    out.Blob(body.bytes());
+    out.Raw(CheckOf(body.bytes()));
+  }
+  size_t done = 0;
+  const Bytes& bytes = out.bytes();
+  while (done < bytes.size()) {
+    const ssize_t n =
+        ::pwrite(file_.get(), bytes.data() + done, bytes.size() - done, static_cast<off_t>(size_ + done));
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) {
+      const Status status = ErrnoStatus(errno, "cannot write", path_);
+      broken_ = ::ftruncate(file_.get(), static_cast<off_t>(size_)) != 0;
+      return status;
+    }
+    done += static_cast<size_t>(n);
+  }
+  if (::fdatasync(file_.get()) != 0) {
+    broken_ = true;  // after a failed sync the page cache says nothing about the disk
+    return ErrnoStatus(errno, "cannot sync", path_);
+  }
+  size_ += bytes.size();
+  return OkStatus();
+}
+
+}  // namespace concordat::worker
