@@ -35,7 +35,7 @@ Status SyncFolder(const std::filesystem::path& folder) {
 
 Status ErrnoStatus(int error, std::string_view what, const std::filesystem::path& path) {
   StatusCode code = StatusCode::kInternal;
-  if (error == ENOSPC || error == EDQUOT) code = StatusCode::kResourceExhausted;
+  if (error == ENOSPC || error == EDQUOT || error == EFBIG) code = StatusCode::kResourceExhausted;
   if (error == ENOENT || error == ENOTDIR) code = StatusCode::kNotFound;
   if (error == EACCES || error == EPERM || error == EROFS) code = StatusCode::kPermissionDenied;
   char buffer[128];

@@ -26,7 +26,7 @@ Status AppendFile(const std::filesystem::path& path, ByteView content, unsigned 
 /// Makes `path` and its parents; the last one with `mode`.
 Status MakeFolder(const std::filesystem::path& path, unsigned mode = 0755);
 
-/// Turns errno into a status: ENOSPC and EDQUOT are ResourceExhausted, ENOENT NotFound, EACCES
+/// Turns errno into a status: ENOSPC, EDQUOT and EFBIG are ResourceExhausted, ENOENT NotFound, EACCES
 /// PermissionDenied.
 Status ErrnoStatus(int error, std::string_view what, const std::filesystem::path& path);
 

@@ -148,9 +148,8 @@ Status JobMachine::OnDropout(const SpiffeId& worker, const Dropout& dropout, Ins
   ASSIGN_OR_RETURN(const SiteIndex site, SiteOf(dropout.id, worker));
   regions_.at(worker).dropped = reason;
   fx->changed.insert(record_.id);
-  fx->notes.push_back(fmt::format("{}: {} drops out: {} (refusal {})", record_.id.brief(),
-                                  dropout.id.Brief(), worker.Brief(), DropReasonText(reason),
-                                  dropout.refusal));
+  fx->notes.push_back(fmt::format("{}: {} drops out: {} (refusal {})", dropout.id.Brief(), worker.Brief(),
+                                  DropReasonText(reason), dropout.refusal));
   auto effects = attempt_->round->OnLost(site, now);
   if (effects.ok()) Absorb(std::move(*effects), now, fx);
   return OkStatus();
@@ -163,8 +162,7 @@ Status JobMachine::OnResultAck(const SpiffeId& worker, const ResultAck& ack, Cor
   if (ack.new_adapter != rounds_[ack.id.round].adapter) {
     regions_.at(worker).dropped = DropReason::kResultMismatch;
     fx->changed.insert(record_.id);
-    fx->notes.push_back(fmt::format("{}: {} computed another adapter", record_.id.brief(),
-                                    ack.id.Brief(), worker.Brief()));
+    fx->notes.push_back(fmt::format("{}: {} computed another adapter", ack.id.Brief(), worker.Brief()));
   }
   return OkStatus();
 }
@@ -301,8 +299,7 @@ void JobMachine::StartAttempt(const std::vector<SpiffeId>& roster, Instant now, 
   }
   fx->persist.push_back(AttemptRecord{attempt->id, now});
   fx->began.push_back({attempt->id, roster});
-  fx->notes.push_back(
-      fmt::format("{}: offered to {}", attempt->id.Brief(), List(roster)));
+  fx->notes.push_back(fmt::format("{}: offered to {}", attempt->id.Brief(), List(roster)));
   ++next_attempt_;
   attempt_ = std::move(attempt);
   phase_ = JobPhase::kRunning;
@@ -414,8 +411,8 @@ void JobMachine::Absorb(secagg::CoordinatorEffects effects, Instant now, CoreEff
   for (const secagg::DroppedSite& dropped : effects.dropped) {
     Region& region = regions_.at(worker(dropped.site));
     if (region.dropped == DropReason::kNone) region.dropped = ReasonOf(dropped);
-    fx->notes.push_back(fmt::format("{}: without {}: {}", a.id.Brief(),
-                                    worker(dropped.site).Brief(), DropReasonText(region.dropped)));
+    fx->notes.push_back(fmt::format("{}: without {}: {}", a.id.Brief(), worker(dropped.site).Brief(),
+                                    DropReasonText(region.dropped)));
   }
   if (effects.unmask) {
     a.sum_ordered = true;
@@ -449,8 +446,8 @@ void JobMachine::CloseAttempt(AbortReason reason, CoreEffects* fx) {
 }
 
 void JobMachine::Abort(AbortReason reason, const std::string& text, Instant now, CoreEffects* fx) {
-  fx->notes.push_back(fmt::format("{}: aborted: {}{}{}", attempt_->id.Brief(),
-                                  AbortReasonText(reason), text.empty() ? "" : ": ", text));
+  fx->notes.push_back(fmt::format("{}: aborted: {}{}{}", attempt_->id.Brief(), AbortReasonText(reason),
+                                  text.empty() ? "" : ": ", text));
   const AttemptIndex attempt = attempt_->id.attempt;
   CloseAttempt(reason, fx);
   failure_ = reason;
@@ -505,8 +502,8 @@ Status JobMachine::OnSumFinished(const SumFinished& sum, Instant now, CoreEffect
   ASSIGN_OR_RETURN(auto effects, attempt_->round->Finish(sum.adapter, sum.sum_sha256, now));
   RoundRecord record = MakeRecord(sum, now);
   fx->persist.push_back(record);
-  fx->notes.push_back(fmt::format("{}: done with {}; missing: {}", sum.id.Brief(),
-                                  List(record.survivors), List(record.missing)));
+  fx->notes.push_back(fmt::format("{}: done with {}; missing: {}", sum.id.Brief(), List(record.survivors),
+                                  List(record.missing)));
   Absorb(std::move(effects), now, fx);
   fx->drop_attempts.push_back(sum.id);
   adapter_ = sum.adapter;

@@ -38,7 +38,6 @@ StatusOr<uint64_t> Spool::Append(uint64_t offset, ByteView data) {
     if (n <= 0) {
       const int error = n < 0 ? errno : ENOSPC;
       // Part of the chunk may be in the file; it does not count, and the next try overwrites it.
-      if (error == EFBIG) return ResourceExhausted("the spool takes no more: file size limit");
       return ErrnoStatus(error, "cannot write", path_);
     }
     done += static_cast<size_t>(n);

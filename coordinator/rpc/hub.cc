@@ -83,6 +83,7 @@ Hub::~Hub() { Stop(); }
 
 void Hub::Stop() {
   if (!thread_.joinable()) return;
+  stop_asked_ = true;  // a loop that waits for the disk sees this; it does not come to the task below
   Post([this] {
     for (auto& [worker, link] : links_) link->Close(Unavailable("the coordinator is shutting down"));
     links_.clear();
@@ -95,8 +96,6 @@ void Hub::Stop() {
     evaluations_.clear();
     stopping_ = true;
   });
-  // A loop that waits for the disk does not come to that task.
-  if (stalled_) stopping_ = true;
   wake_.notify_all();
   changed_.notify_all();
   thread_.join();
@@ -153,9 +152,12 @@ bool Hub::Persist(const std::vector<JournalRecord>& records) {
     std::unique_lock lock(mutex_);
     // Not woken by tasks: they have to wait.
     const auto until = std::chrono::steady_clock::now() + kDiskRetry;
-    while (!stopping_ && wake_.wait_until(lock, until) != std::cv_status::timeout) {
+    while (!stop_asked_ && wake_.wait_until(lock, until) != std::cv_status::timeout) {
     }
-    if (stopping_) return false;
+    if (stop_asked_) {
+      stopping_ = true;
+      return false;
+    }
   }
 }
 

@@ -112,6 +112,7 @@ class Hub {
   std::map<Digest, std::promise<StatusOr<EvaluationOutcome>>> evaluations_;  // loop thread
   std::optional<Instant> deadline_;                                          // loop thread
   std::atomic<bool> stopping_ = false;
+  std::atomic<bool> stop_asked_ = false;
   std::atomic<bool> stalled_ = false;
   std::mutex mutex_;
   std::condition_variable wake_;

@@ -2,6 +2,8 @@
 
 #include <grpcpp/grpcpp.h>
 #include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/resource.h>
 
 #include <fstream>
 #include <functional>
@@ -538,6 +540,30 @@ TEST_F(ServerTest, OnlyTheSubmittersJurisdictionCancels) {
   grpc::ClientContext context2;
   ASSERT_TRUE(jobs_->Cancel(&context2, request, &state).ok());
   EXPECT_EQ(state.state(), pb::JobState::CANCELLED);
+}
+
+TEST_F(ServerTest, PausesWhileTheDiskIsFullAndGoesOnWhenItIsNot) {
+  StartServer();
+  signal(SIGXFSZ, SIG_IGN);
+  rlimit before{};
+  ASSERT_EQ(getrlimit(RLIMIT_FSIZE, &before), 0);
+  // Room for the first adapter, which is a file of its own, not for another record of the journal.
+  const rlimit full{std::filesystem::file_size(dir_ / "state/journal.sqlite-wal") + 10, before.rlim_max};
+  ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &full), 0);
+  const pb::SubmitRequest request = Signed(JobYaml(treaty_.signed_.hash, 1, "de, es, fr"));
+  pb::SubmitReply reply;
+  grpc::ClientContext context;
+  const grpc::Status refused = jobs_->Submit(&context, request, &reply);
+  ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &before), 0);
+  EXPECT_EQ(refused.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED) << refused.error_message();
+  for (const auto& [j, value] : {std::pair{"de", 1u}, {"es", 2u}, {"fr", 4u}}) Join(j, value).Start();
+  grpc::Status again;
+  do {
+    grpc::ClientContext next;
+    again = jobs_->Submit(&next, request, &reply);
+  } while (again.error_code() == grpc::StatusCode::RESOURCE_EXHAUSTED);
+  ASSERT_TRUE(again.ok()) << again.error_message();
+  EXPECT_EQ(WatchToEnd(reply.job()).state(), pb::JobState::DONE);
 }
 
 TEST_F(ServerTest, DoesNotStartWithAnotherKeyThanTheChartersCoordinatorHas) {
