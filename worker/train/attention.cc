@@ -133,11 +133,12 @@ void Attention::BackwardBlocks(const at::Tensor& qkv, int64_t tokens, const at::
 
 void Attention::ForwardFlash(const at::Tensor& qkv, int64_t tokens, const at::Tensor& out,
                              Saved& saved) const {
-  // The fused kernel takes fewer kv heads than query heads as they are.
+  // The fused kernel takes fewer kv heads than query heads as they are. It reads rows by 16 bytes, which the
+  // ranks behind qkv's columns may not leave room for: hence copies.
   const auto result = at::_scaled_dot_product_flash_attention(
-      Heads(qkv, tokens, 0).unsqueeze(0), Heads(qkv, tokens, 1).unsqueeze(0),
-      Heads(qkv, tokens, 2).unsqueeze(0), /*dropout_p=*/0.0, /*is_causal=*/true, /*return_debug_mask=*/false,
-      scale_);
+      Heads(qkv, tokens, 0).unsqueeze(0).contiguous(), Heads(qkv, tokens, 1).unsqueeze(0).contiguous(),
+      Heads(qkv, tokens, 2).unsqueeze(0).contiguous(), /*dropout_p=*/0.0, /*is_causal=*/true,
+      /*return_debug_mask=*/false, scale_);
   out.narrow(0, 0, tokens)
       .view({tokens, heads_, head_dim_})
       .copy_(std::get<0>(result).squeeze(0).transpose(0, 1));
@@ -152,8 +153,9 @@ void Attention::BackwardFlash(const at::Tensor& qkv, int64_t tokens, const at::T
     return t.narrow(0, 0, tokens).view({1, tokens, heads_, head_dim_}).transpose(1, 2);
   };
   const auto grads = at::_scaled_dot_product_flash_attention_backward(
-      by_head(dout), Heads(qkv, tokens, 0).unsqueeze(0), Heads(qkv, tokens, 1).unsqueeze(0),
-      Heads(qkv, tokens, 2).unsqueeze(0), by_head(out), saved.log_sum_exp, /*cum_seq_q=*/at::Tensor(),
+      by_head(dout), Heads(qkv, tokens, 0).unsqueeze(0).contiguous(),
+      Heads(qkv, tokens, 1).unsqueeze(0).contiguous(), Heads(qkv, tokens, 2).unsqueeze(0).contiguous(),
+      by_head(out), saved.log_sum_exp, /*cum_seq_q=*/at::Tensor(),
       /*cum_seq_k=*/at::Tensor(), tokens, tokens, /*dropout_p=*/0.0, /*is_causal=*/true, saved.seed,
       saved.offset, scale_);
   Heads(dqkv, tokens, 0).copy_(std::get<0>(grads).squeeze(0));
