@@ -117,6 +117,9 @@ Status EngineImpl::Init(const model::WeightSource& source) {
     return InvalidArgument("max_tokens is {}, expected 1 to the model's context length {}",
                            options_.max_tokens, config_.model.context_length);
   }
+  if (options_.threads < 0 || options_.threads > 1024) {
+    return InvalidArgument("threads is {}, expected 0 (all) to 1024", options_.threads);
+  }
   static const int machine_threads = at::get_num_threads();
   threads_ = options_.threads > 0 ? options_.threads : machine_threads;
   UseThreads();

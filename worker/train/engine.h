@@ -21,7 +21,7 @@ struct EngineOptions {
     kBf16
   };
   std::string device = "cpu";  ///< "cpu" or "cuda:N"
-  int threads = 0;             ///< CPU threads of the process; 0: as many as the machine has
+  int threads = 0;             ///< CPU threads of the process, at most 1024; 0: as many as there are
   Dtype dtype = Dtype::kAuto;  ///< of the frozen weights and activations; the adapter is always f32
   uint32_t max_tokens = 512;   ///< longest sequence; buffers are sized by it
   bool portable = false;       ///< only ATen operations, no kernels of our own (for tests and comparisons)
@@ -66,7 +66,7 @@ class Engine {
  public:
   /// Reads all weights of `source` and allocates the buffers. The adapter starts at zero.
   /// InvalidArgument: an unsupported architecture, a tensor that is absent or of the wrong shape (named), an
-  /// unknown device, max_tokens outside 1..context length, bf16 asked where it is not supported.
+  /// unknown device, threads outside 0..1024, max_tokens outside 1..context length.
   /// ResourceExhausted: no memory.
   static StatusOr<std::unique_ptr<Engine>> Create(const model::WeightSource& source, const LoraSpec& lora,
                                                   const EngineOptions& options);

@@ -254,6 +254,8 @@ TEST_F(EngineTest, RefusesOptionsThatMakeNoSense) {
   EXPECT_EQ(code({.device = "tpu:0"}), StatusCode::kInvalidArgument);
   EXPECT_EQ(code({.device = "meta"}), StatusCode::kInvalidArgument);
   EXPECT_EQ(code({.device = ""}), StatusCode::kInvalidArgument);
+  EXPECT_EQ(code({.threads = -1}), StatusCode::kInvalidArgument);
+  EXPECT_EQ(code({.threads = 1025}), StatusCode::kInvalidArgument);
   EXPECT_EQ(code({.max_tokens = 0}), StatusCode::kInvalidArgument);
   EXPECT_EQ(code({.max_tokens = 1025}), StatusCode::kInvalidArgument);
   EXPECT_EQ(Engine::Create(model_, AllTargets(0, 6), Options()).status().code(),
