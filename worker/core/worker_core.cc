@@ -88,7 +88,7 @@ Effects WorkerCore::OnMessage(const FromCoordinator& message, Instant now) {
           OnOffer(m, now);
         } else if constexpr (std::is_same_v<M, AttemptAborted>) {
           const auto open = open_.find(m.id.job);
-          if (open != open_.end() && open->second.offer.body.id == m.id) {
+          if (open != open_.end() && open->second.offer.body.id == m.id && !open->second.result) {
             Say(LogLine::Level::kInfo,
                 fmt::format("{}: ended by the coordinator, reason {}", m.id.Brief(), m.reason));
             Close(m.id.job);
@@ -181,7 +181,9 @@ void WorkerCore::OnJobEnded(const JobEnded& ended, Instant now) {
   job->delta.reset();
   held_.erase(ended.job);
   walks_.erase(ended.job);
-  Close(ended.job);
+  // The last round's sum may still be on its way: what it makes is checked all the same.
+  const auto open = open_.find(ended.job);
+  if (open != open_.end() && !open->second.result) Close(ended.job);
   TrainerDesk::Out out;
   desk_.CancelTraining(ended.job, now, out);
   Apply(std::move(out), now);

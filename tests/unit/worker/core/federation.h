@@ -241,6 +241,11 @@ class Region {
     if (held_) events_.push_back(*std::exchange(held_, std::nullopt));
     Settle();
   }
+  void FinishFetch() {
+    hold_fetch = false;
+    if (held_fetch_) events_.push_back(*std::exchange(held_fetch_, std::nullopt));
+    Settle();
+  }
   void KillTrainer() {
     held_.reset();
     trainer_running = false;
@@ -261,7 +266,8 @@ class Region {
   std::vector<ToCoordinator> sent;
   std::vector<LogLine> log;
   std::optional<Instant> wake;
-  std::map<AttemptId, Bytes> uploads;  // y_i, complete
+  std::map<AttemptId, Bytes> uploads;          // y_i, complete
+  std::vector<std::vector<uint32_t>> encoded;  // noised integers, before the masks
   std::map<Digest, Bytes>* blobs = nullptr;
   std::vector<sandbox::ToTrainer> told;  // everything the trainer was told
   sandbox::Ready::Lockdown lockdown = sandbox::Ready::Lockdown::kFull;
@@ -273,6 +279,7 @@ class Region {
   bool upload_fails = false;
   bool ledger_fails = false;
   bool storage_fails = false;
+  bool hold_fetch = false;
   bool trainer_running = false;
   int trainer_starts = 0;
   int cancelled_uploads = 0;
@@ -322,6 +329,7 @@ class Region {
     ASSERT_OK(encoder);
     std::vector<uint32_t> words(upload.plan.total_elements());
     ASSERT_OK(encoder->Encode(0, words));
+    encoded.push_back(words);
     secagg::MaskStream(upload.masks).Apply(0, words);
     std::memcpy(y.data(), words.data(), y.size());
     const AttemptId id = upload.id;
@@ -350,7 +358,11 @@ class Region {
     const Digest sha = fetch.sha256;
     StatusOr<Bytes> content = NotFound("no such file");
     if (it != blobs->end()) content = it->second;
-    events_.push_back([this, sha, content] { return core->OnFetched(Fetched{sha, content}, now); });
+    auto event = [this, sha, content] { return core->OnFetched(Fetched{sha, content}, now); };
+    if (hold_fetch)
+      held_fetch_ = event;
+    else
+      events_.push_back(event);
   }
   void Do(const KeepAdapter&) {}
 
@@ -361,7 +373,7 @@ class Region {
   concordat::testing::TempDir folder_;
   std::unique_ptr<RandomSource> random_;
   std::deque<std::function<Effects()>> events_;
-  std::optional<std::function<Effects()>> held_;
+  std::optional<std::function<Effects()>> held_, held_fetch_;
   std::optional<AdapterLayout> layout_;
 };
 

@@ -73,31 +73,24 @@ TEST(WorkerCoreTest, TrainingGoesOnWhileKeysAndSharesAreExchanged) {
 
 TEST(WorkerCoreTest, ANewAttemptTakesTheSameDeltaButAFreshChargeAndFreshNoise) {
   Federation f;
+  f.regions[3]->hold_training = true;
   f.StartAll();
   f.Notify();
-  f.cut = {};
   f.Begin(0, 0);
   f.Run();
-  // Play the same round once more for a region that never saw the result: stop before step 6 this time.
-  Federation g;
-  g.regions[3]->hold_training = true;
-  g.StartAll();
-  g.Notify();
-  g.Begin(0, 0);
-  g.Run();
-  ASSERT_EQ(g.round().phase(), secagg::CoordinatorPhase::kInput);
-  const AttemptId first{g.job.id, 0, 0};
-  const Bytes y0 = g.regions[0]->uploads.at(first);
-  for (auto& region : g.regions) region->Receive(AttemptAborted{first, 3});
-  g.regions[3]->FinishTraining();
-  g.Begin(0, 1);
-  g.Run();
-  ASSERT_EQ(g.round().phase(), secagg::CoordinatorPhase::kDone);
-  EXPECT_EQ(g.regions[0]->ledger->entries().size(), 2u);
-  EXPECT_EQ(g.regions[3]->ledger->entries().size(), 1u) << "nothing of the first attempt had left there";
-  EXPECT_NE(g.regions[0]->uploads.at({g.job.id, 0, 1}), y0);
+  ASSERT_EQ(f.round().phase(), secagg::CoordinatorPhase::kInput);
+  const AttemptId first{f.job.id, 0, 0};
+  for (auto& region : f.regions) region->Receive(AttemptAborted{first, 3});
+  f.regions[3]->FinishTraining();
+  f.Begin(0, 1);
+  f.Run();
+  ASSERT_EQ(f.round().phase(), secagg::CoordinatorPhase::kDone);
+  EXPECT_EQ(f.regions[0]->ledger->entries().size(), 2u);
+  EXPECT_EQ(f.regions[3]->ledger->entries().size(), 1u) << "nothing of the first attempt had left there";
+  ASSERT_EQ(f.regions[0]->encoded.size(), 2u);
+  EXPECT_NE(f.regions[0]->encoded[0], f.regions[0]->encoded[1]) << "the same integers before the masks";
   size_t trainings = 0;
-  for (const auto& m : g.regions[0]->told) trainings += std::holds_alternative<sandbox::Train>(m);
+  for (const auto& m : f.regions[0]->told) trainings += std::holds_alternative<sandbox::Train>(m);
   EXPECT_EQ(trainings, 1u);
 }
 
@@ -212,6 +205,38 @@ TEST(WorkerCoreTest, ALateWorkerFollowsSeveralRoundsBackAndRefusesAForkedChain) 
   late.Receive(f.SignedOffer(2, 1));
   ASSERT_EQ(late.Sent<Dropout>().size(), 1u);
   EXPECT_EQ(late.Sent<Dropout>()[0].refusal, secagg::RefusalCode::kModel);
+}
+
+TEST(WorkerCoreTest, TheLastResultIsCheckedEvenIfTheJobEndsWhileItsSumIsOnTheWay) {
+  Federation f;
+  Region& region = *f.regions[0];
+  region.hold_fetch = true;
+  f.StartAll();
+  f.Notify();
+  f.Begin(0, 0);
+  f.Run();
+  region.Receive(JobEnded{f.job.id, JobEnded::State::kDone, f.adapter_hash});
+  EXPECT_TRUE(region.Sent<ResultAck>().empty());
+  region.FinishFetch();
+  ASSERT_EQ(region.Sent<ResultAck>().size(), 1u);
+  EXPECT_EQ(region.Sent<ResultAck>()[0].new_adapter, f.adapter_hash);
+  EXPECT_EQ(region.core->status().attempt, AttemptId{});
+}
+
+TEST(WorkerCoreTest, TheNextOfferWaitsForTheSumThatItStartsFrom) {
+  Federation f;
+  Region& region = *f.regions[0];
+  region.hold_fetch = true;
+  f.StartAll();
+  f.Notify();
+  f.Begin(0, 0);
+  f.Run();
+  const size_t adverts = region.Sent<secagg::Signed<secagg::Advert>>().size();
+  region.Receive(f.SignedOffer(1, 0));
+  EXPECT_EQ(region.Sent<secagg::Signed<secagg::Advert>>().size(), adverts);
+  region.FinishFetch();
+  EXPECT_EQ(region.Sent<ResultAck>().size(), 1u);
+  EXPECT_EQ(region.Sent<secagg::Signed<secagg::Advert>>().size(), adverts + 1);
 }
 
 TEST(WorkerCoreTest, AResultThatDoesNotRecomputeHaltsTheJobInThisRegion) {

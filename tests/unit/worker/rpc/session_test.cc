@@ -1,0 +1,441 @@
+#include "worker/rpc/session.h"
+
+#include <grpcpp/grpcpp.h>
+
+#include <condition_variable>
+#include <mutex>
+
+#include "common/version.h"
+#include "privacy/crypto/hash.h"
+#include "privacy/mechanism/encoder.h"
+#include "proto/wire.h"
+#include "tests/support/status_matchers.h"
+#include "tests/support/temp_dir.h"
+#include "worker/rpc/trainer_process.h"
+#include "worker/rpc/transfers.h"
+
+namespace concordat::worker {
+namespace {
+
+using concordat::testing::HasStatus;
+using concordat::testing::TempDir;
+
+Digest DigestOf(std::string_view text) { return crypto::Sha256(AsBytes(text)); }
+
+/// A coordinator that does what a test tells it, on a unix socket without TLS.
+class FakeCoordinator final : public pb::Federation::Service {
+ public:
+  explicit FakeCoordinator(const TempDir& folder) : address_("unix:" + (folder / "s").string()) { Start(); }
+  ~FakeCoordinator() override { Halt(); }
+
+  void Start() {
+    grpc::ServerBuilder builder;
+    builder.AddListeningPort(address_, grpc::InsecureServerCredentials());
+    builder.RegisterService(this);
+    server_ = builder.BuildAndStart();
+  }
+  void Halt() {
+    if (!server_) return;
+    server_->Shutdown(std::chrono::system_clock::now());
+    server_->Wait();
+    server_.reset();
+  }
+  std::shared_ptr<grpc::Channel> Channel() const {
+    grpc::ChannelArguments args;
+    args.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 10);
+    args.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 10);
+    args.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 50);
+    args.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
+    return grpc::CreateCustomChannel(address_, grpc::InsecureChannelCredentials(), args);
+  }
+
+  grpc::Status Session(grpc::ServerContext*,
+                       grpc::ServerReaderWriter<pb::CoordinatorMessage, pb::WorkerMessage>* stream) override {
+    pb::WorkerMessage in;
+    if (!stream->Read(&in) || !in.has_hello()) return {grpc::StatusCode::FAILED_PRECONDITION, "no hello"};
+    pb::CoordinatorMessage hello;
+    hello.mutable_hello()->set_protocol(protocol);
+    hello.mutable_hello()->set_version("9.9.9");
+    hello.mutable_hello()->set_charter(wire::BytesOf(charter));
+    stream->Write(hello);
+    stream->Write(first);
+    while (stream->Read(&in)) {
+      const std::lock_guard lock(mutex_);
+      heard_.push_back(in);
+      changed_.notify_all();
+      if (in.has_pong() && in.pong().sequence() == 666) return grpc::Status::OK;  // hang up
+    }
+    return grpc::Status::OK;
+  }
+
+  grpc::Status PutChunk(grpc::ServerContext*, const pb::PutChunkRequest* request,
+                        pb::PutChunkReply* reply) override {
+    const std::lock_guard lock(mutex_);
+    ++chunks_;
+    if (refuse_upload) return {grpc::StatusCode::FAILED_PRECONDITION, "not open"};
+    if (request->offset() != stored_.size()) return {grpc::StatusCode::FAILED_PRECONDITION, "a gap"};
+    if (crypto::Sha256(AsBytes(request->data())).view().size() != request->sha256().size() ||
+        wire::BytesOf(crypto::Sha256(AsBytes(request->data()))) != request->sha256())
+      return {grpc::StatusCode::DATA_LOSS, "hash"};
+    if (lose_every > 0 && chunks_ % lose_every == 0) {
+      // Half of the losses happen before the chunk is stored, half after.
+      if (chunks_ % (2 * lose_every) == 0) stored_ += request->data();
+      return {grpc::StatusCode::UNAVAILABLE, "lost"};
+    }
+    stored_ += request->data();
+    reply->set_stored(stored_.size() + claim_more);
+    return grpc::Status::OK;
+  }
+  grpc::Status UploadState(grpc::ServerContext*, const pb::UploadStateRequest*,
+                           pb::PutChunkReply* reply) override {
+    const std::lock_guard lock(mutex_);
+    reply->set_stored(stored_.size());
+    return grpc::Status::OK;
+  }
+  grpc::Status GetBlob(grpc::ServerContext*, const pb::GetBlobRequest* request,
+                       grpc::ServerWriter<pb::BlobChunk>* writer) override {
+    ++gets;
+    const auto it = blobs.find(request->sha256());
+    if (it == blobs.end()) return {grpc::StatusCode::NOT_FOUND, "no such file"};
+    uint64_t at = request->offset();
+    for (int sent = 0; at < it->second.size(); ++sent) {
+      if (break_after > 0 && sent == break_after) return {grpc::StatusCode::UNAVAILABLE, "broken"};
+      pb::BlobChunk chunk;
+      chunk.set_offset(at);
+      chunk.set_total(it->second.size() + lie_total);
+      chunk.set_data(it->second.substr(at, 1000));
+      at += chunk.data().size();
+      writer->Write(chunk);
+    }
+    return grpc::Status::OK;
+  }
+  pb::WorkerMessage Heard(size_t index) {
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [&] { return heard_.size() > index; });
+    return heard_[index];
+  }
+  std::string stored() {
+    const std::lock_guard lock(mutex_);
+    return stored_;
+  }
+
+  uint32_t protocol = kProtocolVersion;
+  Digest charter = DigestOf("charter");
+  pb::CoordinatorMessage first;
+  bool refuse_upload = false;
+  uint64_t claim_more = 0;
+  uint64_t lose_every = 0;
+  std::map<std::string, std::string> blobs;
+  int break_after = 0;
+  uint64_t lie_total = 0;
+  std::atomic<int> gets{0};
+
+ private:
+  std::string address_;
+  std::unique_ptr<grpc::Server> server_;
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::vector<pb::WorkerMessage> heard_;
+  std::string stored_;
+  uint64_t chunks_ = 0;
+};
+
+/// What a session's handlers said, in order.
+class Listener {
+ public:
+  Session::Handlers Handlers() {
+    return {[this] { Add("up"); }, [this](const std::string& why) { Add("down: " + why); },
+            [this](const FromCoordinator& m) {
+              Add(std::holds_alternative<Ping>(m) ? "ping" : "another message");
+            },
+            [this](const std::string& text) { Add("trouble: " + text); }};
+  }
+  std::string Wait(size_t index) {
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [&] { return lines_.size() > index; });
+    return lines_[index];
+  }
+
+ private:
+  void Add(std::string line) {
+    const std::lock_guard lock(mutex_);
+    lines_.push_back(std::move(line));
+    changed_.notify_all();
+  }
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::vector<std::string> lines_;
+};
+
+SessionOptions Options() {
+  SessionOptions options;
+  options.address = "test";
+  options.charter = DigestOf("charter");
+  options.first_backoff = Millis(5);
+  options.longest_backoff = Millis(20);
+  options.refused_backoff = Millis(5);
+  return options;
+}
+
+class SessionTest : public ::testing::Test {
+ protected:
+  SessionTest() { coordinator_.first.mutable_ping()->set_sequence(1); }
+  TempDir folder_;
+  FakeCoordinator coordinator_{folder_};
+  Listener listener_;
+};
+
+TEST_F(SessionTest, SaysHelloAndPassesMessagesBothWays) {
+  Session session(Options(), coordinator_.Channel(), listener_.Handlers());
+  session.Start();
+  EXPECT_EQ(listener_.Wait(0), "up");
+  EXPECT_EQ(listener_.Wait(1), "ping");
+  session.Send(Pong{1});
+  session.Send(Pong{2});
+  EXPECT_EQ(coordinator_.Heard(0).pong().sequence(), 1u);
+  EXPECT_EQ(coordinator_.Heard(1).pong().sequence(), 2u);
+}
+
+TEST_F(SessionTest, ComesBackAfterTheCoordinatorHungUp) {
+  Session session(Options(), coordinator_.Channel(), listener_.Handlers());
+  session.Start();
+  listener_.Wait(1);
+  session.Send(Pong{666});
+  EXPECT_TRUE(listener_.Wait(2).starts_with("down: "));
+  EXPECT_EQ(listener_.Wait(3), "up");
+}
+
+TEST_F(SessionTest, ComesBackAfterTheCoordinatorWasRestarted) {
+  Session session(Options(), coordinator_.Channel(), listener_.Handlers());
+  session.Start();
+  listener_.Wait(1);
+  coordinator_.Halt();
+  EXPECT_TRUE(listener_.Wait(2).starts_with("down: "));
+  coordinator_.Start();
+  size_t i = 3;
+  while (listener_.Wait(i) != "up") ++i;
+}
+
+TEST_F(SessionTest, AnotherProtocolIsRefusedNamingBoth) {
+  coordinator_.protocol = 7;
+  Session session(Options(), coordinator_.Channel(), listener_.Handlers());
+  session.Start();
+  const std::string line = listener_.Wait(0);
+  EXPECT_NE(line.find("protocol 7 (version 9.9.9)"), std::string::npos) << line;
+  EXPECT_NE(line.find("this worker 1 (version 0.1.0)"), std::string::npos) << line;
+}
+
+TEST_F(SessionTest, AnotherCharterIsRefusedNamingBoth) {
+  coordinator_.charter = DigestOf("another");
+  Session session(Options(), coordinator_.Channel(), listener_.Handlers());
+  session.Start();
+  const std::string line = listener_.Wait(0);
+  EXPECT_NE(line.find(DigestOf("another").brief()), std::string::npos) << line;
+  EXPECT_NE(line.find(DigestOf("charter").brief()), std::string::npos) << line;
+}
+
+TEST_F(SessionTest, AMalformedMessageEndsTheConnection) {
+  coordinator_.first.Clear();
+  coordinator_.first.mutable_offer()->set_threshold(3);
+  Session session(Options(), coordinator_.Channel(), listener_.Handlers());
+  session.Start();
+  EXPECT_EQ(listener_.Wait(0), "up");
+  EXPECT_NE(listener_.Wait(1).find("malformed"), std::string::npos);
+}
+
+// ---- Uploads.
+
+struct UploadResult {
+  std::mutex mutex;
+  std::condition_variable changed;
+  std::vector<UploadEvent> events;
+
+  void Add(UploadEvent event) {
+    const std::lock_guard lock(mutex);
+    events.push_back(std::move(event));
+    changed.notify_all();
+  }
+  UploadEvent End() {
+    std::unique_lock lock(mutex);
+    changed.wait(lock,
+                 [&] { return !events.empty() && !std::holds_alternative<UploadProgress>(events.back()); });
+    return events.back();
+  }
+};
+
+StartUpload Order(uint64_t elements) {
+  EncodingConfig config;
+  config.elements = elements;
+  config.clip = 1;
+  config.sites = 3;
+  config.noise_stddev = 4;
+  StartUpload order;
+  order.id = {DigestOf("job"), 2, 1};
+  order.plan = *EncodingPlan::Make(config);
+  order.delta = SecretFloats(std::vector<float>(elements, 0.001f));
+  order.seed = Secret32(DigestOf("seed").bytes);
+  order.masks = {{Secret32(DigestOf("mask").bytes), 1}};
+  return order;
+}
+
+std::string Expected(const StartUpload& order) {
+  const auto encoder = Encoder::Make(order.plan, *order.delta, 1, {}, order.seed);
+  std::vector<uint32_t> words(order.plan.total_elements());
+  EXPECT_OK(encoder->Encode(0, words));
+  secagg::MaskStream(order.masks).Apply(0, words);
+  return {reinterpret_cast<const char*>(words.data()), 4 * words.size()};
+}
+
+TEST_F(SessionTest, AnUploadArrivesWholeAndIsDeletedAfterwards) {
+  const StartUpload order = Order(700'000);
+  const std::string expected = Expected(order);
+  UploadResult result;
+  Upload upload(order, folder_.path(), coordinator_.Channel(),
+                [&](UploadEvent e) { result.Add(std::move(e)); });
+  upload.Start();
+  const UploadEvent end = result.End();
+  ASSERT_TRUE(std::holds_alternative<Uploaded>(end));
+  EXPECT_EQ(std::get<Uploaded>(end).elements, 700'000u);
+  EXPECT_EQ(std::get<Uploaded>(end).sha256, DigestOf(expected));
+  EXPECT_TRUE(coordinator_.stored() == expected);
+  EXPECT_TRUE(std::filesystem::exists(folder_ / OutboxName(order.id)));
+  upload.Discard();
+  EXPECT_FALSE(std::filesystem::exists(folder_ / OutboxName(order.id)));
+}
+
+TEST_F(SessionTest, AChunkThatGotLostIsSentAgainWithTheSameBytes) {
+  coordinator_.lose_every = 2;
+  const StartUpload order = Order(1'500'000);
+  UploadResult result;
+  Upload upload(order, folder_.path(), coordinator_.Channel(),
+                [&](UploadEvent e) { result.Add(std::move(e)); });
+  upload.Start();
+  ASSERT_TRUE(std::holds_alternative<Uploaded>(result.End()));
+  EXPECT_TRUE(coordinator_.stored() == Expected(order));
+  upload.Discard();
+}
+
+TEST_F(SessionTest, AnUploadThatTheCoordinatorDoesNotTakeEndsWithWhatLeft) {
+  coordinator_.refuse_upload = true;
+  const StartUpload order = Order(100'000);
+  UploadResult result;
+  Upload upload(order, folder_.path(), coordinator_.Channel(),
+                [&](UploadEvent e) { result.Add(std::move(e)); });
+  upload.Start();
+  const UploadEvent end = result.End();
+  ASSERT_TRUE(std::holds_alternative<UploadEnded>(end));
+  EXPECT_THAT(std::get<UploadEnded>(end).status, HasStatus(StatusCode::kFailedPrecondition, "not open"));
+  EXPECT_EQ(std::get<UploadEnded>(end).left_bytes, 400'000u);
+  EXPECT_EQ(std::get<UploadEnded>(end).sha256, DigestOf(Expected(order)));
+  upload.Discard();
+}
+
+TEST_F(SessionTest, ACoordinatorThatClaimsMoreThanWasSentIsNotBelieved) {
+  coordinator_.claim_more = 50'000'000;
+  UploadResult result;
+  Upload upload(Order(100'000), folder_.path(), coordinator_.Channel(),
+                [&](UploadEvent e) { result.Add(std::move(e)); });
+  upload.Start();
+  EXPECT_TRUE(std::holds_alternative<UploadEnded>(result.End()));
+  upload.Discard();
+}
+
+TEST_F(SessionTest, AnUploadWhoseFileExistsIsNeverMadeAgain) {
+  const StartUpload order = Order(1000);
+  ASSERT_OK(WriteFileAtomically(folder_ / OutboxName(order.id), std::string_view("made before")));
+  UploadResult result;
+  Upload upload(order, folder_.path(), coordinator_.Channel(),
+                [&](UploadEvent e) { result.Add(std::move(e)); });
+  upload.Start();
+  const UploadEvent end = result.End();
+  ASSERT_TRUE(std::holds_alternative<UploadEnded>(end));
+  EXPECT_EQ(std::get<UploadEnded>(end).left_bytes, 0u);
+  EXPECT_EQ(coordinator_.stored(), "");
+}
+
+TEST_F(SessionTest, ACancelledUploadEndsOnceAndSaysHowMuchLeft) {
+  coordinator_.lose_every = 1;  // nothing gets through
+  UploadResult result;
+  Upload upload(Order(600'000), folder_.path(), coordinator_.Channel(),
+                [&](UploadEvent e) { result.Add(std::move(e)); });
+  upload.Start();
+  upload.Cancel();
+  ASSERT_TRUE(std::holds_alternative<UploadEnded>(result.End()));
+  upload.Discard();
+  EXPECT_EQ(result.events.size(), 1u);
+}
+
+TEST(OutboxTest, NamesReadBack) {
+  const AttemptId id{DigestOf("job"), 12, 3};
+  ASSERT_OK_AND_ASSIGN(const AttemptId read, ParseOutboxName(OutboxName(id)));
+  EXPECT_EQ(read, id);
+  for (const char* bad : {"", "x.y", "abc-1-2.y", "..", "lock"}) EXPECT_FALSE(ParseOutboxName(bad).ok());
+  EXPECT_FALSE(ParseOutboxName(id.job.hex() + "-1.y").ok());
+  EXPECT_FALSE(ParseOutboxName(id.job.hex() + "-1--2.y").ok());
+}
+
+// ---- Downloads.
+
+struct Downloads {
+  std::mutex mutex;
+  std::condition_variable changed;
+  std::vector<Fetched> all;
+  Fetcher::OnFetched Handler() {
+    return [this](Fetched f) {
+      const std::lock_guard lock(mutex);
+      all.push_back(std::move(f));
+      changed.notify_all();
+    };
+  }
+  const Fetched& Wait(size_t index) {
+    std::unique_lock lock(mutex);
+    changed.wait(lock, [&] { return all.size() > index; });
+    return all[index];
+  }
+};
+
+TEST_F(SessionTest, ADownloadGoesOnWhereTheStreamBroke) {
+  std::string content(5500, 'a');
+  for (size_t i = 0; i < content.size(); ++i) content[i] = static_cast<char>(i * 7);
+  coordinator_.blobs[wire::BytesOf(DigestOf(content))] = content;
+  coordinator_.break_after = 2;
+  Downloads downloads;
+  Fetcher fetcher(folder_.path(), coordinator_.Channel(), downloads.Handler());
+  fetcher.Get({DigestOf(content), 10'000});
+  const Fetched& fetched = downloads.Wait(0);
+  ASSERT_OK(fetched.content);
+  EXPECT_EQ(AsText(*fetched.content), content);
+  EXPECT_GE(coordinator_.gets, 3);
+}
+
+TEST_F(SessionTest, ADownloadWithAnotherHashTooLongOrUnknownFails) {
+  coordinator_.blobs[wire::BytesOf(DigestOf("a"))] = "b";
+  coordinator_.blobs[wire::BytesOf(DigestOf("long"))] = std::string(5000, 'x');
+  Downloads downloads;
+  Fetcher fetcher(folder_.path(), coordinator_.Channel(), downloads.Handler());
+  fetcher.Get({DigestOf("a"), 100});
+  fetcher.Get({DigestOf("long"), 100});
+  fetcher.Get({DigestOf("nothing"), 100});
+  EXPECT_THAT(downloads.Wait(0).content, HasStatus(StatusCode::kInvalidArgument, "another hash"));
+  EXPECT_THAT(downloads.Wait(1).content, HasStatus(StatusCode::kInvalidArgument, "does not fit"));
+  EXPECT_THAT(downloads.Wait(2).content, HasStatus(StatusCode::kNotFound, "no such file"));
+}
+
+TEST_F(SessionTest, WhatTheRegionKeepsIsNotDownloadedAgainUnlessItWasChanged) {
+  const std::string content = "an adapter";
+  coordinator_.blobs[wire::BytesOf(DigestOf(content))] = content;
+  Downloads downloads;
+  Fetcher fetcher(folder_.path(), coordinator_.Channel(), downloads.Handler());
+  ASSERT_OK(fetcher.Keep({DigestOf(content), std::make_shared<const Bytes>(ToBytes(AsBytes(content)))}));
+  fetcher.Get({DigestOf(content), 100});
+  ASSERT_OK(downloads.Wait(0).content);
+  EXPECT_EQ(coordinator_.gets, 0);
+  ASSERT_OK(WriteFileAtomically(folder_ / DigestOf(content).hex(), std::string_view("tampered")));
+  fetcher.Get({DigestOf(content), 100});
+  ASSERT_OK(downloads.Wait(1).content);
+  EXPECT_EQ(AsText(*downloads.Wait(1).content), content);
+  EXPECT_EQ(coordinator_.gets, 1);
+}
+
+}  // namespace
+}  // namespace concordat::worker
