@@ -111,12 +111,17 @@ StatusOr<VerifiedAdapter> VerifyChain(const ChainRecord& record, uint32_t rounds
       return DataLoss("{}: its adapter is said to follow {}, but the one before is {}", where,
                       link.parent.brief(), now.hash.brief());
     }
-    ASSIGN_OR_RETURN(const Bytes bytes, source(link.adapter, max_bytes));
-    if (const Digest found = AdapterHash(bytes); found != link.adapter) {
+    const auto bytes = source(link.adapter, max_bytes);
+    if (!bytes.ok() && bytes.status().code() == StatusCode::kNotFound) {
+      return DataLoss("{}: adapter {} is not there. Next: concordat adapter pull", where,
+                      link.adapter.brief());
+    }
+    RETURN_IF_ERROR(bytes.status());
+    if (const Digest found = AdapterHash(*bytes); found != link.adapter) {
       return DataLoss("{}: the adapter has hash {}, the record says {}", where, found.brief(),
                       link.adapter.brief());
     }
-    auto blob = DecodeAdapterBlob(bytes, now.layout);
+    auto blob = DecodeAdapterBlob(*bytes, now.layout);
     if (!blob.ok()) return DataLoss("{}: {}", where, Message(blob.status()));
     if (const Status follows = CheckChain(now.blob, now.hash, *blob); !follows.ok()) {
       return Annotate(follows, where);

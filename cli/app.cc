@@ -52,7 +52,12 @@ int Main(int argc, const char* const* argv, std::ostream& out, std::ostream& err
     return 0;
   } catch (const CLI::ParseError& e) {
     output.set_json(json);
-    output.Error(MakeStatus(StatusCode::kInvalidArgument, std::string(e.what()) + " (concordat --help)"));
+    // CLI11 says only that a verb is missing when it does not know the one given.
+    const auto unknown = app.remaining(true);
+    const std::string what = unknown.empty() || app.get_subcommands().size() > 0
+                                 ? std::string(e.what())
+                                 : fmt::format("no verb '{}'", Printable(unknown.front(), 40));
+    output.Error(MakeStatus(StatusCode::kInvalidArgument, what + " (concordat --help)"));
     return static_cast<int>(ExitCode::kUsage);
   }
   output.set_json(json);

@@ -20,7 +20,10 @@ struct DoctorOptions {
 void CheckReach(Doctor& doctor, const Context& context) {
   auto client = Client::Connect(context);
   if (!client.ok()) {
-    return doctor.Add(client.status(), "coordinator", "",
+    // Its own advice is to come here.
+    std::string text(Message(client.status()));
+    text = text.substr(0, text.find(" Next: concordat doctor"));
+    return doctor.Add(Level::kFail, "coordinator", text,
                       "check that it runs, its address in the charter, and the firewall's outbound rules");
   }
   const pb::StatusReply& status = (*client)->coordinator();

@@ -25,6 +25,7 @@ ExitCode ExitCodeOf(const Status& status) {
     case StatusCode::kOk:
       return ExitCode::kDone;
     case StatusCode::kInvalidArgument:
+    case StatusCode::kNotFound:  // a file or job that was named and is not there
       return ExitCode::kUsage;
     case StatusCode::kPermissionDenied:
       return ExitCode::kRefused;

@@ -1,0 +1,181 @@
+#include <cmath>
+
+#include "cli/report.h"
+#include "tests/unit/cli/cli_world.h"
+
+namespace concordat::cli {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+TEST(CommandTest, NoVerbAndUnknownVerbAndMissingArgumentAreUsageErrors) {
+  EXPECT_EQ(Cli({}).code, 2);
+  const Ran unknown = Cli({"frobnicate"});
+  EXPECT_EQ(unknown.code, 2);
+  EXPECT_THAT(unknown.err, HasSubstr("frobnicate"));
+  EXPECT_EQ(Cli({"plan"}).code, 2);
+  EXPECT_EQ(Cli({"adapter", "export", "x", "--format", "onnx", "--out", "y"}).code, 2);
+  EXPECT_EQ(Cli({"watch", "x", "--patience", "soon"}).code, 2);
+  EXPECT_EQ(Cli({"doctor", "--worker", "a", "--coordinator", "b"}).code, 2);
+}
+
+TEST(CommandTest, UsageErrorsAreJsonOnRequest) {
+  const Ran ran = Cli({"--json", "plan"});
+  EXPECT_EQ(ran.code, 2);
+  EXPECT_THAT(Keys(ran.json()), ElementsAre("code", "error"));
+}
+
+TEST(CommandTest, EveryVerbHasHelpWithAnExample) {
+  for (const char* verb : {"plan", "submit", "jobs", "watch", "cancel", "approve", "deny", "pause", "resume",
+                           "withdraw", "status", "eval", "report", "epsilon", "receipts", "doctor"}) {
+    const Ran ran = Cli({verb, "--help"});
+    EXPECT_EQ(ran.code, 0) << verb;
+    EXPECT_THAT(ran.out, HasSubstr("Example: concordat")) << verb;
+  }
+  for (const char* verb : {"pull", "verify", "export", "inspect"}) {
+    EXPECT_THAT(Cli({"adapter", verb, "--help"}).out, HasSubstr("Example: concordat ")) << verb;
+  }
+}
+
+TEST(CommandTest, VerbsForTheCoordinatorAskWhoYouAre) {
+  const Ran ran = Cli({"jobs"});
+  EXPECT_EQ(ran.code, 2);
+  EXPECT_THAT(ran.err, HasSubstr("--config"));
+}
+
+TEST(CommandTest, AFileThatIsNotThereIsAUsageError) {
+  EXPECT_EQ(Cli({"epsilon", "/nowhere/job.yaml"}).code, 2);
+  EXPECT_EQ(Cli({"model", "hash", "/nowhere/model.gguf"}).code, 2);
+}
+
+TEST(CommandTest, NoWorkerBehindTheSocketIsUnreachable) {
+  testing::TempDir dir;
+  ASSERT_EQ(Cli({"region", "init", (dir / "de").string(), "--jurisdiction", "de.example"}).code, 0);
+  ASSERT_OK_AND_ASSIGN(std::string text, ReadTextFile(dir / "de/worker.yaml"));
+  ASSERT_OK_AND_ASSIGN(text, policy::PinCharterHash(text, crypto::Sha256(AsBytes("any"))));
+  ASSERT_OK(WriteFileAtomically(dir / "de/worker.yaml", text));
+  const Ran ran = Cli({"status", "--worker", (dir / "de/worker.yaml").string()});
+  EXPECT_EQ(ran.code, 5) << ran.err;
+  EXPECT_EQ(Cli({"approve", "x", "--worker", (dir / "de/worker.yaml").string()}).code, 5);
+}
+
+TEST(OutputTest, TableAlignsCodePointsAndNumbersToTheRight) {
+  std::ostringstream out, err;
+  Output output(out, err, false);
+  output.Table({"name", "n"}, {{"é", "1"}, {"long", "100"}}, {false, true});
+  EXPECT_EQ(out.str(), "name    n\né       1\nlong  100\n");
+}
+
+TEST(OutputTest, ControlCharactersOfPeersNeverReachATerminal) {
+  EXPECT_EQ(Printable("a\x1b[2Jb\nc\x7f"), "a?[2Jb?c?");
+  EXPECT_EQ(Printable("x\xC2\x9Bm"), "x?m");
+  EXPECT_EQ(Printable("grün"), "grün");
+}
+
+TEST(OutputTest, InfinityIsTheStringInfinityInJson) {
+  EXPECT_EQ(NumberJson(HUGE_VAL).dump(), "\"infinity\"");
+  EXPECT_EQ(NumberJson(std::nan("")).dump(), "null");
+  EXPECT_EQ(NumberJson(1.5).dump(), "1.5");
+}
+
+TEST(OutputTest, ExitCodesFollowFromStatusCodes) {
+  EXPECT_EQ(ExitCodeOf(InvalidArgument("x")), ExitCode::kUsage);
+  EXPECT_EQ(ExitCodeOf(PermissionDenied("x")), ExitCode::kRefused);
+  EXPECT_EQ(ExitCodeOf(ResourceExhausted("x")), ExitCode::kBudgetSpent);
+  EXPECT_EQ(ExitCodeOf(Unavailable("x")), ExitCode::kUnreachable);
+  EXPECT_EQ(ExitCodeOf(DataLoss("x")), ExitCode::kFailed);
+}
+
+TEST_F(CliWorld, CharterIsMadeSignedVerifiedShownAndPinned) {
+  const Ran verify = Cli({"charter", "verify", At("charter.yaml"), "--json"});
+  EXPECT_EQ(verify.code, 0);
+  EXPECT_THAT(Keys(verify.json()), ElementsAre("charter", "verified", "version"));
+  const Ran show = Cli({"charter", "show", At("charter.yaml"), "--json"});
+  EXPECT_THAT(Keys(show.json()), ElementsAre("charter", "coordinator", "flows", "members", "minimum_cohort",
+                                             "name", "signed_by", "version"));
+  EXPECT_EQ(show.json()["signed_by"].size(), 3u);
+  ASSERT_OK_AND_ASSIGN(const std::string pinned, ReadTextFile(dir_ / "de/operator.yaml"));
+  EXPECT_THAT(pinned, HasSubstr("hash: " + charter_));
+}
+
+TEST_F(CliWorld, AChangedCharterVerifiesNoLongerAndIsNotPinned) {
+  ASSERT_OK_AND_ASSIGN(std::string text, ReadTextFile(dir_ / "charter.yaml"));
+  text.replace(text.find("statute"), 7, "consent");
+  ASSERT_OK(WriteFileAtomically(dir_ / "charter.yaml", text));
+  EXPECT_EQ(Cli({"charter", "verify", At("charter.yaml")}).code, 3);
+  EXPECT_EQ(Cli({"charter", "pin", At("charter.yaml"), At("de/operator.yaml")}).code, 3);
+}
+
+TEST_F(CliWorld, ABadJobFileIsNamedWithItsLineBeforeAnythingIsSent) {
+  std::string bad = std::regex_replace(job_text_, std::regex("rounds: 3"), "rounds: many\nroundz: 3");
+  ASSERT_OK(WriteFileAtomically(dir_ / "bad.yaml", bad));
+  const Ran ran = Go({"plan", At("bad.yaml")});
+  EXPECT_EQ(ran.code, 2);
+  EXPECT_THAT(ran.err, HasSubstr("bad.yaml:"));
+  EXPECT_THAT(ran.err, HasSubstr("roundz"));
+  EXPECT_TRUE(service_.submitted.job_file().empty());
+}
+
+TEST_F(CliWorld, AJobUnderAnotherCharterIsRefusedHere) {
+  const std::string other = std::regex_replace(job_text_, std::regex(charter_), std::string(64, 'a'));
+  ASSERT_OK(WriteFileAtomically(dir_ / "other.yaml", other));
+  EXPECT_EQ(Go({"submit", At("other.yaml")}).code, 3);
+  EXPECT_TRUE(service_.submitted.job_file().empty());
+}
+
+TEST_F(CliWorld, AnotherProtocolOrCharterOfTheCoordinatorIsRefusedNamingBoth) {
+  service_.status.set_protocol(77);
+  const Ran version = Go({"jobs"});
+  EXPECT_EQ(version.code, 1);
+  EXPECT_THAT(version.err, HasSubstr("protocol 77"));
+  service_.status.set_protocol(kProtocolVersion);
+  service_.status.set_charter(std::string(32, 'x'));
+  EXPECT_EQ(Go({"jobs"}).code, 3);
+}
+
+TEST_F(CliWorld, EpsilonListsRoundsAndSaysWhatTheSiteUnitIsWorth) {
+  const Ran json = Cli({"epsilon", At("job.yaml"), "--json"});
+  EXPECT_EQ(json.code, 0);
+  EXPECT_THAT(Keys(json.json()), ElementsAre("by_rounds", "job_name", "privacy", "remarks"));
+  const auto rows = json.json()["by_rounds"];
+  EXPECT_EQ(rows.size(), 3u);
+  EXPECT_LT(rows[0]["epsilon_local"].get<double>(), rows[2]["epsilon_local"].get<double>());
+  EXPECT_THAT(Cli({"epsilon", At("job.yaml")}).out, HasSubstr("everyone knows who takes part"));
+  const auto silent =
+      std::regex_replace(job_text_, std::regex("noise_multiplier: 0.05"), "noise_multiplier: 0");
+  ASSERT_OK(WriteFileAtomically(dir_ / "silent.yaml", silent));
+  EXPECT_EQ(Cli({"epsilon", At("silent.yaml"), "--json"}).json()["by_rounds"][0]["epsilon_local"],
+            "infinity");
+}
+
+TEST_F(CliWorld, DoctorNamesWhatIsMissingAndWhatToDo) {
+  const Ran ran = Cli({"doctor", "--worker", At("de/worker.yaml"), "--json"});
+  EXPECT_EQ(ran.code, 1);
+  EXPECT_THAT(Keys(ran.json()), ElementsAre("checks", "node", "ready"));
+  std::map<std::string, std::string> levels;
+  const nlohmann::json report = ran.json();
+  for (const auto& check : report["checks"]) levels[check["check"]] = check["level"];
+  EXPECT_EQ(levels["charter"], "ok");
+  EXPECT_EQ(levels["certificate"], "ok");
+  EXPECT_EQ(levels["base_model"], "fail");
+  EXPECT_EQ(levels["dataset"], "fail");
+  std::filesystem::permissions(dir_ / "de/worker/key.pem", std::filesystem::perms(0644));
+  EXPECT_THAT(Cli({"doctor", "--worker", At("de/worker.yaml")}).out, HasSubstr("chmod 600"));
+  const Ran me = Go({"doctor"});
+  EXPECT_EQ(me.code, 0) << me.out;
+}
+
+TEST_F(CliWorld, DoctorFailsOnAnExpiredCertificate) {
+  class Later final : public Clock {
+    Instant Now() const override { return SystemClock().Now() + std::chrono::days(200); }
+  } later;
+  surroundings_.clock = &later;
+  const Ran ran = Go({"doctor"});
+  EXPECT_EQ(ran.code, 1);
+  EXPECT_THAT(ran.out, HasSubstr("region renew"));
+}
+
+}  // namespace
+}  // namespace concordat::cli
