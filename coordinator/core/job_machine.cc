@@ -17,16 +17,6 @@ using secagg::CoordinatorPhase;
 constexpr Millis kBackoff{1000};
 constexpr uint32_t kMaxBackoffDoublings = 3;
 
-bool IsFinal(Verdict v) {
-  return v == Verdict::kEligible || v == Verdict::kRefused || v == Verdict::kWithdrawn;
-}
-
-std::string List(const std::vector<SpiffeId>& workers) {
-  std::string out;
-  for (const SpiffeId& w : workers) out += (out.empty() ? "" : ", ") + w.Brief();
-  return out.empty() ? "none" : out;
-}
-
 }  // namespace
 
 JobMachine::JobMachine(const CoreContext& context, JobRecord record, policy::JobSpec spec, Instant now)
@@ -165,146 +155,6 @@ Status JobMachine::OnResultAck(const SpiffeId& worker, const ResultAck& ack, Cor
     fx->notes.push_back(fmt::format("{}: {} computed another adapter", ack.id.Brief(), worker.Brief()));
   }
   return OkStatus();
-}
-
-// ---- Forming a cohort.
-
-std::vector<SpiffeId> JobMachine::Eligible() const {
-  std::vector<SpiffeId> out;
-  for (const auto& [id, region] : regions_) {
-    if (region.connected && region.answer.verdict == Verdict::kEligible && !excluded_.contains(id)) {
-      out.push_back(id);
-    }
-  }
-  return out;
-}
-
-bool JobMachine::Settled(const std::string& jurisdiction) const {
-  bool known = false;
-  for (const auto& [id, region] : regions_) {
-    if (id.jurisdiction() != jurisdiction || !region.connected) continue;
-    if (!IsFinal(region.answer.verdict)) return given_up_.contains(jurisdiction);
-    known = true;
-  }
-  return known || given_up_.contains(jurisdiction);
-}
-
-bool JobMachine::AllSettled() const {
-  return std::all_of(invited_.begin(), invited_.end(), [this](const auto& j) { return Settled(j); });
-}
-
-StatusOr<secagg::Offer> JobMachine::MakeOffer(const std::vector<SpiffeId>& roster) const {
-  secagg::Offer offer;
-  offer.id = {record_.id, rounds_done(), next_attempt_};
-  offer.adapter = adapter_;
-  for (const SpiffeId& id : roster) offer.roster.push_back({id, regions_.at(id).info.key_hash});
-  RETURN_IF_ERROR(policy::FillOffer(*spec_, &offer));
-  offer.charter = context_->charter;
-  RETURN_IF_ERROR(secagg::CheckOfferIsSound(offer));
-  RETURN_IF_ERROR(policy::EncodingFor(*spec_, static_cast<uint32_t>(roster.size())).status());
-  return offer;
-}
-
-StatusOr<std::vector<SpiffeId>> JobMachine::SoundRoster(const std::vector<SpiffeId>& eligible) const {
-  std::vector<SpiffeId> all = eligible;
-  if (all.size() > kMaxSites) all.resize(kMaxSites);
-  const Status status = MakeOffer(all).status();
-  if (status.ok()) return all;
-  // Several sites of one jurisdiction count as one coalition, which can be too large for the protocol: one
-  // site of each jurisdiction is the next best cohort.
-  std::vector<SpiffeId> one_each;
-  for (const SpiffeId& id : eligible) {
-    if (one_each.empty() || one_each.back().jurisdiction() != id.jurisdiction()) one_each.push_back(id);
-  }
-  if (one_each.size() >= Minimum() && one_each.size() < all.size() && MakeOffer(one_each).ok())
-    return one_each;
-  return status;
-}
-
-std::vector<SpiffeId> JobMachine::DueRoster(Instant now, CoreEffects* fx) {
-  if (HasEnded(phase_) || attempt_ != nullptr || now < not_before_) return {};
-  if (next_attempt_ >= spec_->cohort.attempts_per_round) {
-    End(JobPhase::kFailed, AbortReason::kAttemptsSpent,
-        fmt::format("round {}: all {} attempts were aborted, the last because {}", rounds_done(),
-                    next_attempt_, AbortReasonText(failure_)),
-        fx);
-    return {};
-  }
-  const std::vector<SpiffeId> eligible = Eligible();
-  const bool waited = now >= due_ + Millis(spec_->cohort.wait_ms);
-  if (eligible.size() < Minimum()) {
-    if ((waited || AllSettled()) && !excluded_.empty() && eligible.size() + excluded_.size() >= Minimum()) {
-      End(JobPhase::kFailed, AbortReason::kCohortTooSmall,
-          fmt::format("round {}: without the accused sites {} of at least {} are left", rounds_done(),
-                      eligible.size(), Minimum()),
-          fx);
-    } else {
-      SetWaiting(
-          fmt::format("{} of at least {} regions are connected and eligible", eligible.size(), Minimum()),
-          fx);
-    }
-    return {};
-  }
-  if (!AllSettled()) {
-    if (!waited) {
-      SetWaiting("waiting for the other invited regions", fx);
-      return {};
-    }
-    for (const std::string& j : invited_) {
-      if (!Settled(j)) given_up_.insert(j);
-    }
-  }
-  auto roster = SoundRoster(eligible);
-  if (!roster.ok()) {
-    SetWaiting(fmt::format("{}: {}", AbortReasonText(AbortReason::kUnsound), Message(roster.status())), fx);
-    return {};
-  }
-  return *roster;
-}
-
-void JobMachine::SetWaiting(const std::string& text, CoreEffects* fx) {
-  if (phase_ == JobPhase::kWaiting && text_ == text) return;
-  phase_ = JobPhase::kWaiting;
-  text_ = text;
-  fx->changed.insert(record_.id);
-}
-
-void JobMachine::StartAttempt(const std::vector<SpiffeId>& roster, Instant now, CoreEffects* fx) {
-  auto offer = MakeOffer(roster);
-  if (!offer.ok()) {
-    SetWaiting(std::string(Message(offer.status())), fx);
-    return;
-  }
-  auto attempt = std::make_unique<Attempt>();
-  attempt->id = offer->id;
-  attempt->roster = roster;
-  attempt->started = now;
-  std::map<SiteIndex, std::string> chains;
-  for (size_t i = 0; i < roster.size(); ++i) {
-    chains[static_cast<SiteIndex>(i + 1)] = regions_.at(roster[i]).info.chain;
-  }
-  for (auto& [id, region] : regions_) {
-    region.dropped = DropReason::kNone;
-    region.phase = 0;
-    region.permille = 0;
-  }
-  attempt->round = std::make_unique<secagg::CoordinatorRound>(std::move(*offer), *context_->key,
-                                                              *context_->peers, std::move(chains));
-  auto effects = attempt->round->Start(now);
-  if (!effects.ok()) {
-    // A certificate that ran out since its worker connected. Nothing was offered.
-    SetWaiting(std::string(Message(effects.status())), fx);
-    not_before_ = now + Millis(10'000);
-    return;
-  }
-  fx->persist.push_back(AttemptRecord{attempt->id, now});
-  fx->began.push_back({attempt->id, roster});
-  fx->notes.push_back(fmt::format("{}: offered to {}", attempt->id.Brief(), List(roster)));
-  ++next_attempt_;
-  attempt_ = std::move(attempt);
-  phase_ = JobPhase::kRunning;
-  text_.clear();
-  Absorb(std::move(*effects), now, fx);
 }
 
 // ---- An open attempt.
@@ -502,8 +352,8 @@ Status JobMachine::OnSumFinished(const SumFinished& sum, Instant now, CoreEffect
   ASSIGN_OR_RETURN(auto effects, attempt_->round->Finish(sum.adapter, sum.sum_sha256, now));
   RoundRecord record = MakeRecord(sum, now);
   fx->persist.push_back(record);
-  fx->notes.push_back(fmt::format("{}: done with {}; missing: {}", sum.id.Brief(), List(record.survivors),
-                                  List(record.missing)));
+  fx->notes.push_back(fmt::format("{}: done with {}; missing: {}", sum.id.Brief(),
+                                  BriefList(record.survivors), BriefList(record.missing)));
   Absorb(std::move(effects), now, fx);
   fx->drop_attempts.push_back(sum.id);
   adapter_ = sum.adapter;

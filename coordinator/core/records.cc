@@ -18,4 +18,10 @@ std::string_view JobPhaseName(JobPhase phase) {
   return "unknown";
 }
 
+std::string BriefList(const std::vector<SpiffeId>& workers) {
+  std::string out;
+  for (const SpiffeId& w : workers) out += (out.empty() ? "" : ", ") + w.Brief();
+  return out.empty() ? "none" : out;
+}
+
 }  // namespace concordat::coordinator

@@ -22,6 +22,9 @@ enum class JobPhase : uint8_t { kWaiting = 1, kRunning = 2, kDone = 3, kCancelle
 constexpr bool HasEnded(JobPhase phase) { return phase >= JobPhase::kDone; }
 std::string_view JobPhaseName(JobPhase phase);
 
+/// "de/site, fr/site", or "none".
+std::string BriefList(const std::vector<SpiffeId>& workers);
+
 /// A job as it was registered.
 struct JobRecord {
   JobId id;
