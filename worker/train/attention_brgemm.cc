@@ -115,10 +115,8 @@ void Attention::ForwardBrgemm(const at::Tensor& qkv, int64_t tokens, const at::T
       // A query that does not exist has weight exp(s − lse) = 0 in the backward pass.
       std::fill(lse + valid, lse + kBlock, 1e30F);
       for (int64_t c = 0; c < d; c += panel_) {
-        for (int64_t key = 0; key < seen; key += kBlock) {
-          brgemm(kBlock, panel_, kBlock, ldp, panel_, d, key > 0, Plain(p + key),
-                 Plain(Data(v_pairs_) + slab + c * padded + key * panel_), sums + c);
-        }
+        brgemm(kBlock, panel_, seen, ldp, panel_, d, false, Plain(p),
+               Plain(Data(v_pairs_) + slab + c * padded), sums + c);
       }
       cpu::ScaleRows(sums, d, inverse, Data(out) + first * out.stride(0) + h * d, out.stride(0), valid, d);
     }
