@@ -118,8 +118,8 @@ struct SumOrder {
   AttemptId id;
   secagg::UnmaskWork work;
   std::shared_ptr<const policy::JobSpec> spec;
-  uint32_t roster_sites = 0;  // n, which the encoding depends on
-  Digest parent;              // the adapter that the round started from
+  secagg::Offer offer;  // of the attempt: the encoding follows from it
+  Digest parent;        // the adapter that the round started from
 };
 struct SumFinished {
   AttemptId id;

@@ -267,8 +267,7 @@ void JobMachine::Absorb(secagg::CoordinatorEffects effects, Instant now, CoreEff
   if (effects.unmask) {
     a.sum_ordered = true;
     a.deadline.reset();
-    fx->sums.push_back(
-        {a.id, std::move(*effects.unmask), spec_, static_cast<uint32_t>(a.roster.size()), adapter_});
+    fx->sums.push_back({a.id, std::move(*effects.unmask), spec_, a.round->offer(), adapter_});
   }
   if (effects.aborted) {
     Exclude(*effects.aborted);
@@ -333,8 +332,7 @@ RoundRecord JobMachine::MakeRecord(const SumFinished& sum, Instant now) const {
   const auto& training = spec_->training;
   r.tokens = metric(policy::Metric::kTokens) * training.local_steps * training.batch_sequences *
              training.sequence_tokens;
-  const auto statement =
-      policy::PlanStatement(*spec_, sum.id.round + 1, static_cast<uint32_t>(attempt_->roster.size()));
+  const auto statement = policy::PlanStatement(*spec_, sum.id.round + 1, attempt_->round->offer());
   const double infinity = std::numeric_limits<double>::infinity();
   r.epsilon_local = statement.ok() ? statement->epsilon_local : infinity;
   r.epsilon_distributed = statement.ok() ? statement->epsilon_distributed.value_or(infinity) : infinity;

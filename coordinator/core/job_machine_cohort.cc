@@ -46,7 +46,7 @@ StatusOr<secagg::Offer> JobMachine::MakeOffer(const std::vector<SpiffeId>& roste
   RETURN_IF_ERROR(policy::FillOffer(*spec_, &offer));
   offer.charter = context_->charter;
   RETURN_IF_ERROR(secagg::CheckOfferIsSound(offer));
-  RETURN_IF_ERROR(policy::EncodingFor(*spec_, static_cast<uint32_t>(roster.size())).status());
+  RETURN_IF_ERROR(policy::EncodingFor(*spec_, offer).status());
   return offer;
 }
 

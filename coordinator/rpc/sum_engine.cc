@@ -129,7 +129,7 @@ StatusOr<SumFinished> SumEngine::MakeAdapter(const SumOrder& order) {
   if (it == sums_.end()) return Internal("{} has no sum", order.id.Brief());
   ModularSum& sum = it->second;
   const policy::JobSpec& spec = *order.spec;
-  ASSIGN_OR_RETURN(const EncodingPlan plan, policy::EncodingFor(spec, order.roster_sites));
+  ASSIGN_OR_RETURN(const EncodingPlan plan, policy::EncodingFor(spec, order.offer));
   ASSIGN_OR_RETURN(const AdapterLayout layout, AdapterLayout::Make(spec.base_model.shape, spec.adapter));
   Unmask(sum, order.work.keys);
   SumFinished out;
