@@ -68,8 +68,8 @@ struct CoreStatus {
 ///
 /// A message of an attempt that is refused ends the attempt for this worker: keys erased, Dropout with the
 /// refusal's code, message and signature kept as evidence. Messages of attempts that are not open change
-/// nothing. Pure: no clock, lock, file or thread; not thread-safe. Every call returns what to do, see
-/// Effects.
+/// nothing; they are answered with a Dropout, so that nobody waits. Pure: no clock, lock, file or thread; not
+/// thread-safe. Every call returns what to do, see Effects.
 class WorkerCore {
  public:
   /// InvalidArgument when the charter's coordinator has no usable key.

@@ -203,6 +203,9 @@ void WorkerCore::OnRoundMessage(const Signed<T>& message, Instant now) {
   if (it == open_.end() || it->second.offer.body.id != id) {
     Say(LogLine::Level::kInfo,
         fmt::format("{}: {} for an attempt that is not open here", id.Brief(), NameOf(message.body)));
+    // A coordinator that counts on this worker again, after a restart, need not wait for its deadline.
+    if constexpr (!std::is_same_v<T, secagg::Result>)
+      fx_.send.push_back(Dropout{id, DropoutCode::kShuttingDown, RefusalCode::kNone});
     return;
   }
   Open& open = it->second;

@@ -380,7 +380,9 @@ TEST(WorkerCoreTest, MessagesOfAttemptsThatAreNotOpenChangeNothing) {
   keys.id = {f.job.id, 0, 0};
   region.Receive(secagg::Sign(f.coordinator.key, keys));
   region.Receive(AttemptAborted{{f.job.id, 0, 0}, 1});
-  EXPECT_EQ(region.sent.size(), before);
+  ASSERT_EQ(region.sent.size(), before + 1);
+  EXPECT_EQ(region.Sent<Dropout>()[0].code, DropoutCode::kShuttingDown) << "nobody should wait";
+  EXPECT_TRUE(region.journal.empty());
   EXPECT_TRUE(region.evidence.empty());
 }
 
