@@ -2,6 +2,8 @@
 #include <signal.h>
 #include <sys/resource.h>
 
+#include <fstream>
+
 #include "tests/support/federation.h"
 #include "tests/support/status_matchers.h"
 
@@ -68,6 +70,73 @@ TEST(FaultsTest, ARoundCompletesWithoutAWorkerThatWasKilledAndTheNextHasItBack) 
   const std::string report = (federation.root() / "report.html").string();
   ASSERT_EQ(federation.Concordat({"report", job, "--no-eval", "--out", report}).code, 0);
   EXPECT_NE(ReadTextFile(report).value_or("").find("it.example/site"), std::string::npos);
+  federation.StopAll();
+}
+
+/// Runs a job of three rounds to its end and gives the final adapter's hash. `in_second_round` is called
+/// while all regions train in the second round.
+std::string FinalAdapter(Federation& federation, const std::function<void()>& in_second_round) {
+  JobOptions options;
+  options.rounds = 3;
+  options.noise = false;
+  options.local_steps = 40;
+  const std::string job = federation.Submit(federation.WriteJob(options));
+  auto watch = federation.WatchJob(job);
+  watch.Until([](const json& state) { return state.at("rounds_done") == 1 && state.at("step") >= 2; });
+  in_second_round();
+  EXPECT_EQ(watch.End(), 0) << watch.last().dump(2);
+  EXPECT_EQ(watch.last().at("rounds_done"), 3);
+  EXPECT_EQ(federation.Concordat({"adapter", "verify", job}).code, 0) << "the hash chain";
+  return watch.last().value("adapter", "");
+}
+
+TEST(FaultsTest, AKilledCoordinatorGoesOnAndTheAdapterIsTheSameToTheBit) {
+  Federation federation;
+  federation.Start();
+  const std::string undisturbed = FinalAdapter(federation, [] {});
+  federation.Reset();
+
+  federation.Start();
+  const std::string disturbed = FinalAdapter(federation, [&] {
+    federation.coordinator().Kill();
+    federation.StartCoordinator();
+  });
+  EXPECT_EQ(disturbed, undisturbed);
+  EXPECT_EQ(undisturbed.size(), 64u);
+  federation.StopAll();
+}
+
+/// The trainer of a region: the only child of its worker.
+pid_t TrainerOf(Federation& federation, const std::string& region) {
+  const pid_t worker = federation.Worker(region).pid();
+  std::ifstream children(fmt::format("/proc/{}/task/{}/children", worker, worker));
+  pid_t child = -1;
+  children >> child;
+  return child;
+}
+
+TEST(FaultsTest, AKilledTrainerIsStartedAgainAndTheRoundCompletes) {
+  Federation federation(Planted({"de.example", "es.example", "fr.example"}));
+  const std::string region = "es.example";
+  CloseGate(federation, region);
+  federation.Start();
+  JobOptions options;
+  options.rounds = 1;
+  const std::string job = federation.Submit(federation.WriteJob(options));
+  auto watch = federation.WatchJob(job);
+  watch.Until([&](const json& state) { return IsTraining(state, region); });
+  const pid_t trainer = TrainerOf(federation, region);
+  ASSERT_GT(trainer, 0);
+  ASSERT_EQ(::kill(trainer, SIGKILL), 0);
+  ASSERT_TRUE(Await([&] {
+    const pid_t now = TrainerOf(federation, region);
+    return now > 0 && now != trainer;
+  })) << "no new trainer was started";
+  OpenGate(federation, region);
+  ASSERT_EQ(watch.End(), 0) << watch.last().dump(2);
+  const json round = watch.last().at("rounds").at(0);
+  EXPECT_EQ(round.at("attempt"), 0);
+  EXPECT_EQ(round.at("survivors").size(), 3u);
   federation.StopAll();
 }
 

@@ -130,7 +130,7 @@ log: coordinator.log
 
 json Watch::Until(const std::function<bool(const json&)>& holds, std::chrono::seconds patience) {
   const Deadline deadline = After(patience);
-  while (auto line = process_.ReadLine(deadline)) {
+  while (auto line = process_->ReadLine(deadline)) {
     last_ = json::parse(*line);
     if (holds(last_)) return last_;
   }
@@ -139,8 +139,8 @@ json Watch::Until(const std::function<bool(const json&)>& holds, std::chrono::se
 
 int Watch::End(std::chrono::seconds patience) {
   const Deadline deadline = After(patience);
-  while (auto line = process_.ReadLine(deadline)) last_ = json::parse(*line);
-  const auto code = process_.Wait(deadline);
+  while (auto line = process_->ReadLine(deadline)) last_ = json::parse(*line);
+  const auto code = process_->Wait(deadline);
   if (!code) throw std::runtime_error("watch did not end; last: " + last_.dump(2));
   return *code;
 }

@@ -49,7 +49,8 @@ struct FederationOptions {
 /// `concordat --json watch`, read line by line.
 class Watch {
  public:
-  explicit Watch(ChildProcess::Options options) : process_(std::move(options)) {}
+  explicit Watch(ChildProcess::Options options)
+      : process_(std::make_unique<ChildProcess>(std::move(options))) {}
   /// The first state from here on for which `holds`; throws with the last one when the stream ends or the
   /// time is over before.
   nlohmann::json Until(const std::function<bool(const nlohmann::json&)>& holds,
@@ -59,7 +60,7 @@ class Watch {
   const nlohmann::json& last() const { return last_; }
 
  private:
-  ChildProcess process_;
+  std::unique_ptr<ChildProcess> process_;
   nlohmann::json last_;
 };
 

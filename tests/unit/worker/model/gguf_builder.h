@@ -30,8 +30,9 @@ class GgufBuilder {
 
   template <typename T>
   static void Put(Bytes& out, T v) {
-    const auto* p = reinterpret_cast<const uint8_t*>(&v);
-    out.insert(out.end(), p, p + sizeof v);
+    const size_t at = out.size();  // insert() of a range makes g++ 12 warn of an overflow that is not there
+    out.resize(at + sizeof v);
+    std::memcpy(out.data() + at, &v, sizeof v);
   }
   static void PutText(Bytes& out, std::string_view v) {
     Put<uint64_t>(out, v.size());
