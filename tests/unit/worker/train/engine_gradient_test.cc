@@ -121,7 +121,7 @@ class Reference {
 };
 
 std::unique_ptr<Engine> MakeEngine(const RandomModel& model, const LoraSpec& lora, EngineOptions options) {
-  options.threads = 2;
+  if (options.threads == 0) options.threads = 2;
   if (options.max_tokens == 512) options.max_tokens = 320;
   auto engine = Engine::Create(model, lora, options);
   EXPECT_TRUE(engine.ok()) << engine.status();
@@ -276,6 +276,20 @@ TEST(EngineGradientTest, SequencesOfOneBatchAddUpToTheSumOfTheirLosses) {
         Compare(model, AllTargets(4, 6), {.dtype = dtype},
                 {RandomText(300, kVocab, 5), RandomText(3, kVocab, 6), RandomText(130, kVocab, 8, 2)});
     EXPECT_LT(errors.worst_tensor, dtype == EngineOptions::Dtype::kF32 ? kFloatTolerance : kHalfTolerance);
+  }
+}
+
+TEST(EngineGradientTest, AnyRankAndAnyNumberOfThreadsAgreeWithAutograd) {
+  const RandomModel model(kGrouped, kVocab, true);
+  const Text text = RandomText(290, kVocab, 5);
+  for (const auto& [threads, rank] :
+       std::vector<std::pair<int, uint32_t>>{{1, 1}, {2, 17}, {3, 5}, {5, 33}}) {
+    for (const auto dtype : {EngineOptions::Dtype::kF32, EngineOptions::Dtype::kBf16}) {
+      const Errors errors =
+          Compare(model, AllTargets(rank, rank), {.threads = threads, .dtype = dtype}, {text});
+      EXPECT_LT(errors.whole, dtype == EngineOptions::Dtype::kF32 ? kFloatTolerance : kHalfTolerance)
+          << threads << " threads, rank " << rank;
+    }
   }
 }
 
