@@ -91,6 +91,16 @@ Status RunJobs(Context& context) {
   return OkStatus();
 }
 
+Status RunWorkers(Context& context) {
+  ASSIGN_OR_RETURN(const auto client, Client::Connect(context));
+  ordered_json connected = ordered_json::array();
+  for (const auto& worker : client->coordinator().connected()) connected.push_back(Printable(worker, 256));
+  context.output.Json({{"connected", connected}});
+  for (const auto& worker : connected) context.output.Say(worker.get<std::string>());
+  if (connected.empty()) context.output.Say("no worker is connected");
+  return OkStatus();
+}
+
 size_t TerminalColumns() {
   winsize size{};
   return ::ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 20 ? size.ws_col : 120;
@@ -219,6 +229,9 @@ void AddJobVerbs(CLI::App& app, Context& context) {
   CLI::App* jobs = app.add_subcommand("jobs", "every job at the coordinator");
   jobs->footer("Example: concordat --config operator.yaml jobs");
   jobs->callback([&context] { context.run = [&context] { return RunJobs(context); }; });
+  CLI::App* workers = app.add_subcommand("workers", "the workers that are connected to the coordinator now");
+  workers->footer("Example: concordat --config operator.yaml workers");
+  workers->callback([&context] { context.run = [&context] { return RunWorkers(context); }; });
   {
     auto o = std::make_shared<WatchOptions>();
     CLI::App* verb = app.add_subcommand("watch", "a job live, until it ends");
