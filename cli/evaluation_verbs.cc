@@ -32,6 +32,26 @@ struct ReportOptions {
   uint32_t wait_seconds = 1800;
 };
 
+/// What each round cost: regions, epsilon, bytes, time.
+void SayRounds(Output& out, const pb::RoundsReply& reply) {
+  std::vector<std::vector<std::string>> rows;
+  uint64_t up = 0, down = 0;
+  int64_t took = 0;
+  for (const auto& round : reply.rounds()) {
+    up += round.bytes_up();
+    down += round.bytes_down();
+    took += round.ended_ms() - round.started_ms();
+    rows.push_back({std::to_string(round.round() + 1), std::to_string(round.survivors_size()),
+                    std::to_string(round.missing_size()), fmt::format("{:.4f}", round.mean_loss()),
+                    HumanEpsilon(round.epsilon_local()), HumanBytes(round.bytes_up()),
+                    HumanBytes(round.bytes_down()), HumanDuration(round.ended_ms() - round.started_ms())});
+  }
+  rows.push_back({"all", "", "", "", "", HumanBytes(up), HumanBytes(down), HumanDuration(took)});
+  out.Table({"round", "regions", "missing", "loss", "epsilon", "up", "down", "time"}, rows,
+            std::vector<bool>(8, true));
+  out.Say("");
+}
+
 Status RunReport(Context& context, const ReportOptions& options) {
   ASSIGN_OR_RETURN(const auto client, Client::Connect(context));
   ASSIGN_OR_RETURN(const JobId job, client->FindJob(options.job));
@@ -58,6 +78,8 @@ Status RunReport(Context& context, const ReportOptions& options) {
   RETURN_IF_ERROR(WriteFileAtomically(options.out, ReportHtml(input)));
   RETURN_IF_ERROR(WriteFileAtomically(json_file, ReportJson(input).dump(2) + "\n"));
   context.output.Json({{"job", job.hex()}, {"html", options.out}, {"json", json_file.string()}});
+  SayRounds(context.output, input.rounds);
+  if (input.evaluation.has_value()) Show(*input.evaluation, context.output);
   context.output.Say(fmt::format("wrote {} and {}", options.out, json_file.string()));
   return OkStatus();
 }
