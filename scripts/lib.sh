@@ -1,6 +1,8 @@
 # Shared by the scripts of this folder; source it. Not a program.
 set -euo pipefail
 export LC_ALL=C.UTF-8
+# Several programs share the cores here: threads that wait for work sleep instead of spinning.
+export OMP_WAIT_POLICY=passive
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cache=${CONCORDAT_CACHE:-${HOME:?set HOME or CONCORDAT_CACHE}/.cache/concordat}
 started=$SECONDS
