@@ -8,7 +8,7 @@
 namespace concordat::worker {
 namespace {
 
-/// Jobs that are remembered; beyond it the oldest that is not running is forgotten.
+/// Jobs that are remembered; beyond it one that has nothing under way is forgotten.
 constexpr size_t kMaxJobs = 64;
 /// Smallest step of progress that is worth a message.
 constexpr uint32_t kProgressStep = 10;
@@ -149,8 +149,12 @@ void WorkerCore::OnNotice(const JobNotice& notice, Instant now) {
   Job* job = FindJob(opened->id());
   if (job == nullptr) {
     if (jobs_.size() >= kMaxJobs) {
-      const auto old =
-          std::ranges::find_if(jobs_, [](const auto& j) { return !j.second.run || j.second.ended; });
+      // A last sum or an evaluation may still be under way for a job that has ended.
+      const auto old = std::ranges::find_if(jobs_, [this](const auto& j) {
+        return (!j.second.run || j.second.ended) && !open_.contains(j.first) &&
+               std::ranges::none_of(evaluations_,
+                                    [&](const auto& e) { return e.second.request.job == j.first; });
+      });
       if (old == jobs_.end()) {
         Say(LogLine::Level::kWarning, "a job was ignored: too many are running");
         return;

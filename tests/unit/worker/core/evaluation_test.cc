@@ -134,6 +134,21 @@ TEST(EvaluationTest, AnAdapterOfAnotherJobOrNoneAtAllFails) {
   EXPECT_TRUE(region.ledger->entries().empty());
 }
 
+TEST(EvaluationTest, AJobThatIsBeingEvaluatedIsNotForgottenForManyPlans) {
+  Federation f;
+  f.StartAll();
+  f.Notify();
+  Region& region = *f.regions[0];
+  region.hold_fetch = true;
+  region.Receive(Ask(f, "one", {crypto::Sha256(AsBytes("another adapter"))}));
+  region.Receive(JobEnded{f.job.id, JobEnded::State::kDone, f.adapter_hash});
+  for (uint32_t i = 0; i < 400; ++i) region.Receive(JobNotice{f.OtherJob(i), false, 0});
+  region.FinishFetch();
+  const auto cells = region.Sent<EvaluationCell>();
+  ASSERT_EQ(cells.size(), 1u);
+  EXPECT_EQ(cells[0].state, CellState::kFailed);
+}
+
 TEST(EvaluationTest, ACellMadeWhileTheConnectionIsDownIsSentWhenItIsBack) {
   Federation f;
   f.StartAll();

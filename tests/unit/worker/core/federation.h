@@ -280,6 +280,7 @@ class Region {
   bool ledger_fails = false;
   bool storage_fails = false;
   bool hold_fetch = false;
+  Status fetch_error;  // instead of the file
   bool trainer_running = false;
   int trainer_starts = 0;
   int cancelled_uploads = 0;
@@ -358,6 +359,7 @@ class Region {
     const Digest sha = fetch.sha256;
     StatusOr<Bytes> content = NotFound("no such file");
     if (it != blobs->end()) content = it->second;
+    if (!fetch_error.ok()) content = fetch_error;
     auto event = [this, sha, content] { return core->OnFetched(Fetched{sha, content}, now); };
     if (hold_fetch)
       held_fetch_ = event;
@@ -420,6 +422,11 @@ class Federation {
     for (auto& region : regions) region->Receive(JobNotice{signed_job, run, 0});
   }
 
+  /// Another job of the same submitter; each `number` has its own.
+  policy::SignedJob OtherJob(uint32_t number) const {
+    return policy::SignJob(JobText(charter_hash, fmt::format("noise_multiplier: 1.{:05}", number)),
+                           submitter_->key, submitter_->chain);
+  }
   secagg::Offer MakeOffer(RoundIndex round, AttemptIndex attempt) const {
     secagg::Offer offer;
     offer.id = {job.id, round, attempt};
