@@ -202,6 +202,7 @@ class WorkerCore {
   std::map<JobId, Walk> walks_;
   std::map<Digest, Evaluation> evaluations_;
   std::vector<EvaluationCell> unsent_cells_;
+  uint64_t refused_offers_kept_ = 0;
 
   // From the journal, grown as it grows.
   std::set<AttemptId> entered_;

@@ -15,6 +15,14 @@ using secagg::WorkerPhase;
 
 /// Rounds that a worker follows an adapter's chain back, one download each.
 constexpr uint32_t kMaxWalk = 64;
+/// Refused offers that are kept as evidence: a coordinator must not fill the region's disk with them.
+constexpr uint32_t kMaxRefusedOffersKept = 256;
+
+/// No file came: the connection, a certificate that ran out. That shows nothing about what it holds.
+bool NotFetched(const Status& status) {
+  return !status.ok() && status.code() != StatusCode::kInvalidArgument &&
+         status.code() != StatusCode::kNotFound && status.code() != StatusCode::kDataLoss;
+}
 
 // Names of evidence files.
 std::string_view NameOf(const secagg::Keys&) { return "keys"; }
@@ -52,7 +60,9 @@ uint64_t AdapterBlobBytes(const AdapterLayout& layout) { return 4 * layout.adapt
 void WorkerCore::RefuseOffer(const Signed<secagg::Offer>& offer, DropoutCode code, const Status& why) {
   const RefusalCode refusal = secagg::RefusalCodeOf(why);
   Say(LogLine::Level::kWarning, fmt::format("{}: offer refused: {}", offer.body.id.Brief(), Message(why)));
-  if (code == DropoutCode::kProtocolViolation)
+  // What the coordinator has not signed is no evidence against it.
+  if (code == DropoutCode::kProtocolViolation && refusal != RefusalCode::kBadSignature &&
+      refused_offers_kept_++ < kMaxRefusedOffersKept)
     KeepEvidence(offer.body.id, "offer", secagg::Canonical(offer.body), offer.signature);
   fx_.send.push_back(Dropout{offer.body.id, code, refusal});
 }
@@ -420,6 +430,14 @@ void WorkerCore::OnSum(const JobId& id, const Fetched& fetched, Instant now) {
   Job& job = jobs_.at(id);
   const AttemptId attempt = open.offer.body.id;
   const secagg::Result result = *open.result;
+  if (NotFetched(fetched.content.status())) {
+    // The next offer's adapter is followed back to one that this worker knows.
+    Say(LogLine::Level::kWarning,
+        fmt::format("{}: its sum was not fetched: {}", attempt.Brief(), Message(fetched.content.status())));
+    Close(id);
+    if (const auto held = held_.extract(id)) OnOffer(held.mapped(), now);
+    return;
+  }
   const StatusOr<KnownAdapter> made = Remake(job, open, fetched);
   if (!made.ok()) {
     Say(LogLine::Level::kError, fmt::format("{}: the result does not recompute, the job is halted here: {}",

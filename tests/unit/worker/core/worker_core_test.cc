@@ -273,6 +273,22 @@ TEST(WorkerCoreTest, ASumThatIsNotWhatItsDigestSaysHaltsTheJob) {
   delete f.regions[0]->blobs;
 }
 
+TEST(WorkerCoreTest, ASumThatDoesNotArriveEndsTheAttemptButNotTheJob) {
+  Federation f;
+  Region& region = *f.regions[0];
+  region.fetch_error = PermissionDenied("the certificate has expired");
+  f.StartAll();
+  f.Notify();
+  f.Begin(0, 0);
+  f.Run();
+  EXPECT_TRUE(region.Sent<ResultAck>().empty());
+  EXPECT_EQ(region.JournalCount<JobHalted>(), 0u);
+  EXPECT_EQ(region.core->status().attempt, AttemptId{});
+  region.fetch_error = OkStatus();
+  region.Receive(f.SignedOffer(1, 0));
+  EXPECT_EQ(region.Sent<secagg::Signed<secagg::Advert>>().size(), 2u) << "it follows the chain and goes on";
+}
+
 TEST(WorkerCoreTest, AnOfferThatIsNotTheCoordinatorsIsRefused) {
   Federation f;
   f.StartAll();
@@ -284,6 +300,7 @@ TEST(WorkerCoreTest, AnOfferThatIsNotTheCoordinatorsIsRefused) {
   ASSERT_EQ(region.Sent<Dropout>().size(), 1u);
   EXPECT_EQ(region.Sent<Dropout>()[0].refusal, secagg::RefusalCode::kBadSignature);
   EXPECT_EQ(region.JournalCount<AttemptEntered>(), 0u);
+  EXPECT_TRUE(region.evidence.empty()) << "anyone could have made it";
   // The right one is still welcome.
   region.Receive(f.SignedOffer(0, 0));
   EXPECT_EQ(region.Sent<secagg::Signed<secagg::Advert>>().size(), 1u);
@@ -384,6 +401,20 @@ TEST(WorkerCoreTest, MessagesOfAttemptsThatAreNotOpenChangeNothing) {
   EXPECT_EQ(region.Sent<Dropout>()[0].code, DropoutCode::kShuttingDown) << "nobody should wait";
   EXPECT_TRUE(region.journal.empty());
   EXPECT_TRUE(region.evidence.empty());
+}
+
+TEST(WorkerCoreTest, OffersThatAreRefusedAgainAndAgainDoNotFillTheDiskWithEvidence) {
+  Federation f;
+  f.StartAll();
+  f.Notify();
+  Region& region = *f.regions[0];
+  secagg::Offer offer = f.MakeOffer(0, 0);
+  for (uint32_t attempt = 0; attempt < 1000; ++attempt) {
+    offer.id = {f.job.id, 1000, attempt};  // of a job of three rounds
+    region.Receive(secagg::Sign(f.coordinator.key, offer));
+  }
+  EXPECT_EQ(region.Sent<Dropout>().size(), 1000u);
+  EXPECT_EQ(region.evidence.size(), 256u);
 }
 
 TEST(WorkerCoreTest, ASpentBudgetIsAHardStop) {
