@@ -53,13 +53,21 @@ StatusOr<std::string> ReadAll(int fd, const std::filesystem::path& path) {
 }
 
 Status AppendLine(int fd, std::string_view line, const std::filesystem::path& path) {
+  struct stat before {};
+  if (::fstat(fd, &before) != 0) return ErrnoStatus(errno, "cannot stat", path);
   std::string text(line);
   text += '\n';
   size_t done = 0;
   while (done < text.size()) {
     const ssize_t n = ::write(fd, text.data() + done, text.size() - done);
     if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return ErrnoStatus(errno, "cannot write", path);
+    if (n < 0) {
+      const Status status = ErrnoStatus(errno, "cannot write", path);
+      // Half a line would keep the file from being opened again, long after there is room on the disk. When
+      // even cutting fails, SplitLines says what to do.
+      if (done > 0 && ::ftruncate(fd, before.st_size) == 0) ::fsync(fd);
+      return status;
+    }
     done += static_cast<size_t>(n);
   }
   if (::fsync(fd) != 0) return ErrnoStatus(errno, "cannot sync", path);
@@ -72,10 +80,9 @@ StatusOr<std::vector<std::string_view>> SplitLines(std::string_view text, const 
     const size_t end = text.find('\n');
     if (end == std::string_view::npos) {
       return DataLoss(
-          "{}: line {} is incomplete: it was cut, or the machine stopped while writing it. A line is "
-          "complete "
-          "before anything leaves, so nothing left under it. Keep a copy of the file, remove the incomplete "
-          "line, and start again",
+          "{}: line {} is incomplete: it was cut, or the machine stopped while writing it. A ledger's line "
+          "is complete before anything leaves, so nothing left under it; what an incomplete receipt speaks "
+          "of had left. Keep a copy of the file, remove the incomplete line, and start again",
           path.string(), lines.size() + 1);
     }
     lines.push_back(text.substr(0, end));

@@ -1,6 +1,8 @@
 #include "policy/ledger.h"
 
 #include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 
 #include <cmath>
@@ -197,6 +199,25 @@ TEST_F(LedgerTest, AFailedWriteStopsTheLedger) {
   EXPECT_THAT(ledger->Charge(Now(), Charge(0)), HasStatus(StatusCode::kResourceExhausted, ""));
   EXPECT_THAT(ledger->Charge(Now(), Charge(1)), HasStatus(StatusCode::kDataLoss, "restart"));
   EXPECT_TRUE(ledger->entries().empty());
+}
+
+TEST_F(LedgerTest, ALineThatDoesNotFitOnTheDiskLeavesNoHalfOfItself) {
+  ASSERT_OK_AND_ASSIGN(auto ledger, Open());
+  ASSERT_OK(ledger->Charge(Now(), Charge(0)));
+  const std::string before = Text();
+  rlimit old{};
+  ASSERT_EQ(::getrlimit(RLIMIT_FSIZE, &old), 0);
+  const rlimit tight{before.size() + 10, old.rlim_max};
+  const auto handler = ::signal(SIGXFSZ, SIG_IGN);
+  ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &tight), 0);
+  const auto full = ledger->Charge(Now(), Charge(1));
+  ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &old), 0);
+  ::signal(SIGXFSZ, handler);
+  EXPECT_THAT(full, HasStatus(StatusCode::kResourceExhausted, ""));
+  EXPECT_EQ(Text(), before);
+  ledger.reset();
+  ASSERT_OK_AND_ASSIGN(ledger, Open());
+  EXPECT_OK(ledger->Charge(Now(), Charge(1))) << "it goes on where it was";
 }
 
 TEST_F(LedgerTest, PlannedChargesCostWhatTheyWouldAndChangeNothing) {
