@@ -24,6 +24,16 @@ class EventLoop {
     ready_.notify_one();
   }
 
+  /// Post, once fewer than `most` events are queued: waits until then, or until the loop has ended. Not from
+  /// the loop's own thread.
+  void PostWhenShort(Event event, size_t most) {
+    std::unique_lock lock(mutex_);
+    shorter_.wait(lock, [&] { return ended_ || events_.size() < most; });
+    if (ended_) return;
+    events_.push_back(std::move(event));
+    ready_.notify_one();
+  }
+
   /// The next event, or nothing when `until` has come first. Only the loop's thread.
   std::optional<Event> Next(const std::optional<Instant>& until) {
     std::unique_lock lock(mutex_);
@@ -35,6 +45,7 @@ class EventLoop {
     if (events_.empty()) return std::nullopt;
     Event event = std::move(events_.front());
     events_.pop_front();
+    shorter_.notify_all();
     return event;
   }
 
@@ -43,11 +54,13 @@ class EventLoop {
     const std::lock_guard lock(mutex_);
     ended_ = true;
     events_.clear();
+    shorter_.notify_all();
   }
 
  private:
   std::mutex mutex_;
   std::condition_variable ready_;
+  std::condition_variable shorter_;
   std::deque<Event> events_;  // guarded by mutex_
   bool ended_ = false;        // guarded by mutex_
 };

@@ -11,6 +11,8 @@ namespace {
 constexpr int kKeepaliveMs = 30'000;
 constexpr int kKeepaliveTimeoutMs = 20'000;
 constexpr int kMaxMessageBytes = 16 << 20;
+/// Messages that may wait for a coordinator that does not read; then the stream is ended.
+constexpr size_t kMaxWaiting = 1024;
 constexpr std::chrono::seconds kHelloPatience{30};
 constexpr std::chrono::milliseconds kSlice{200};
 
@@ -58,6 +60,10 @@ void Session::Send(const ToCoordinator& message) {
   pb::WorkerMessage wire = ToWire(message);
   const std::lock_guard lock(mutex_);
   if (!open_) return;
+  if (outbox_.size() >= kMaxWaiting) {
+    if (context_ != nullptr) context_->TryCancel();
+    return;
+  }
   outbox_.push_back(std::move(wire));
   changed_.notify_all();
 }

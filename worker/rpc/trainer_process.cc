@@ -17,6 +17,8 @@ namespace concordat::worker {
 namespace {
 
 constexpr int kChannelFd = 3;
+/// Closed one by one on a kernel without close_range (before 5.9), where the rest is close-on-exec anyway.
+constexpr int kMostDescriptors = 65536;
 constexpr int kSendTimeoutSeconds = 10;
 constexpr off_t kMaxDeltaBytes = off_t{1} << 33;
 constexpr size_t kMaxLine = 2000;
@@ -39,7 +41,10 @@ constexpr size_t kMaxLine = 2000;
   ::dup2(safe_errors, 1);
   ::dup2(safe_errors, 2);
   ::dup2(safe_channel, kChannelFd);
-  ::close_range(kChannelFd + 1, ~0u, 0);
+  // The trainer gets these four descriptors and no other.
+  if (::close_range(kChannelFd + 1, ~0u, 0) != 0) {
+    for (int fd = kChannelFd + 1; fd < kMostDescriptors; ++fd) ::close(fd);
+  }
   ::execve(binary, argv, envp);
   ::_exit(127);
 }
@@ -47,8 +52,8 @@ constexpr size_t kMaxLine = 2000;
 std::vector<std::string> Environment(const std::filesystem::path& scratch) {
   std::vector<std::string> out = {"PATH=/usr/bin:/bin", "LANG=C.UTF-8", "HOME=" + scratch.string(),
                                   "TMPDIR=" + scratch.string(), "CUDA_CACHE_PATH=" + scratch.string()};
-  // Threads that wait for work sleep: on a host with anything else to do, spinning ones take the core that the
-  // thread they wait for needs (measured: a tenth of the speed).
+  // Threads that wait for work sleep: on a host with anything else to do, spinning ones take the core that
+  // the thread they wait for needs (measured: a tenth of the speed).
   out.push_back("OMP_WAIT_POLICY=PASSIVE");
   // Which accelerators this process may see is the machine's matter, not the job's.
   if (const char* devices = std::getenv("CUDA_VISIBLE_DEVICES"); devices != nullptr)

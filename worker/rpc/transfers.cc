@@ -20,6 +20,8 @@ constexpr uint64_t kChunkElements = 4 * kEncodeBlockElements;
 constexpr uint64_t kChunkBytes = 4 * kChunkElements;
 static_assert(kChunkBytes == 1 << 20, "the largest chunk that the schema allows");
 constexpr std::chrono::seconds kCallPatience{60};
+/// Of one download's stream; the next goes on where it stopped.
+constexpr std::chrono::minutes kStreamPatience{5};
 constexpr Millis kFirstRetry{200};
 constexpr Millis kLongestRetry{5'000};
 constexpr std::string_view kSuffix = ".y";
@@ -333,7 +335,10 @@ StatusOr<Bytes> Fetcher::FetchOne(const Fetch& fetch) {
       if (crypto::Sha256(content) == fetch.sha256) return content;
       return InvalidArgument("the coordinator's file {} has another hash", fetch.sha256.brief());
     }
-    if (!Transient(status)) return status;
+    // A server without a thread to spare, or a stream that was reset, says so with these two.
+    const bool busy =
+        status.code() == StatusCode::kResourceExhausted || status.code() == StatusCode::kInternal;
+    if (!Transient(status) && !busy) return status;
     if (content.size() > before) wait = kFirstRetry;
     std::unique_lock lock(mutex_);
     if (changed_.wait_for(lock, wait, [this] { return stopping_; })) return Unavailable("stopping");
@@ -346,6 +351,7 @@ Status Fetcher::Stream(const Fetch& fetch, Bytes* content) {
   request.set_sha256(wire::BytesOf(fetch.sha256));
   request.set_offset(content->size());
   grpc::ClientContext context;
+  context.set_deadline(std::chrono::system_clock::now() + kStreamPatience);
   std::unique_lock lock(mutex_);
   const Cancellable cancellable(mutex_, &call_, stopping_, &context);
   lock.unlock();

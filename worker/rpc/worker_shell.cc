@@ -15,6 +15,8 @@ namespace concordat::worker {
 namespace {
 
 constexpr Millis kGoodbye{2'000};
+/// Messages of the coordinator that may wait, of up to 16 MiB each; then its stream is not read.
+constexpr size_t kMaxWaiting = 16;
 constexpr std::chrono::seconds kOperatorPatience{15};
 
 StatusOr<FileDescriptor> LockFolder(const std::filesystem::path& folder) {
@@ -58,7 +60,8 @@ StatusOr<std::unique_ptr<WorkerShell>> WorkerShell::Make(WorkerSetup setup) {
 }
 
 WorkerShell::~WorkerShell() {
-  // Threads that post come down before the loop that they post to.
+  // Threads that post come down before the loop that they post to; none of them waits for it any longer.
+  loop_.End();
   if (region_) region_->Stop();
   if (session_) session_->Stop(Millis(0));
   if (fetcher_) fetcher_->Stop();
@@ -140,7 +143,7 @@ void WorkerShell::Connect() {
   };
   handlers.message = [this](FromCoordinator message) {
     auto shared = std::make_shared<FromCoordinator>(std::move(message));
-    loop_.Post([this, shared] { Apply(core_->OnMessage(*shared, clock_.Now())); });
+    loop_.PostWhenShort([this, shared] { Apply(core_->OnMessage(*shared, clock_.Now())); }, kMaxWaiting);
   };
   handlers.trouble = [this](const std::string& text) {
     loop_.Post([this, text] {
@@ -161,9 +164,11 @@ void WorkerShell::Recover() {
     const uint64_t size = entry.file_size(error);
     if (!id.ok() || !sha.ok() || error) continue;
     spdlog::warn("{}: lost with an earlier process; {} bytes may have left", id->Brief(), size);
+    const size_t receipts = receipts_->receipts().size();
     Apply(
         core_->OnUpload(UploadEnded{*id, FailedPrecondition("the process ended"), size, *sha}, clock_.Now()));
-    ::unlink(entry.path().c_str());
+    // What could not be receipted stays until it can be.
+    if (size == 0 || receipts_->receipts().size() > receipts) ::unlink(entry.path().c_str());
   }
 }
 
@@ -198,9 +203,9 @@ Status WorkerShell::Run() {
     }
   }
   Apply(core_->OnShutdown(clock_.Now()));
+  loop_.End();  // first: the session's reader may wait for room in it
   session_->Stop(kGoodbye);
   for (auto& [id, upload] : uploads_) upload->Cancel();
-  loop_.End();
   return OkStatus();
 }
 
@@ -305,11 +310,15 @@ void WorkerShell::Do(StartUpload& order) {
 }
 
 void WorkerShell::OnUploadEvent(const UploadEvent& event) {
+  const size_t receipts = receipts_->receipts().size();
   Apply(core_->OnUpload(event, clock_.Now()));
   const AttemptId id = std::visit([](const auto& e) { return e.id; }, event);
   if (std::holds_alternative<UploadProgress>(event)) return;
   if (const auto it = uploads_.find(id); it != uploads_.end()) {
-    it->second->Discard();  // its receipts are written
+    const auto* ended = std::get_if<UploadEnded>(&event);
+    const bool left = ended == nullptr || ended->left_bytes > 0;
+    // Without its receipts (a full disk) the file stays: Recover writes them after the next start.
+    if (!left || receipts_->receipts().size() > receipts) it->second->Discard();
     uploads_.erase(it);
   }
 }
@@ -337,7 +346,11 @@ StatusOr<T> OnLoop(EventLoop& loop, std::function<StatusOr<T>()> work) {
   loop.Post([promise, work = std::move(work)] { promise->set_value(work()); });
   if (future.wait_for(kOperatorPatience) != std::future_status::ready)
     return Unavailable("the worker is busy");
-  return future.get();
+  try {
+    return future.get();
+  } catch (const std::future_error&) {  // a loop that has ended drops what comes
+    return Unavailable("the worker is ending");
+  }
 }
 
 }  // namespace
