@@ -156,7 +156,8 @@ std::vector<std::filesystem::path> RuntimePaths() {
   ::dl_iterate_phdr(
       [](dl_phdr_info* info, size_t, void* out) {
         const std::filesystem::path path = info->dlpi_name == nullptr ? "" : info->dlpi_name;
-        if (path.is_absolute())
+        // A library that lies in "/" must not open the whole machine.
+        if (path.is_absolute() && path.parent_path() != path.root_path())
           static_cast<std::set<std::filesystem::path>*>(out)->insert(path.parent_path());
         return 0;
       },
