@@ -213,8 +213,13 @@ void Hub::Publish(CoreEffects* fx) {
 
 uint64_t Hub::AwaitChange(const JobId& job, uint64_t seen, Millis at_most) {
   std::unique_lock lock(changes_mutex_);
-  changed_.wait_for(lock, at_most, [&] { return stopping_ || changes_[job] != seen; });
-  return changes_[job];
+  // Looked up, never made: a caller may name jobs that do not exist, as many as it likes.
+  const auto count = [&] {
+    const auto it = changes_.find(job);
+    return it == changes_.end() ? uint64_t{0} : it->second;
+  };
+  changed_.wait_for(lock, at_most, [&] { return stopping_ || count() != seen; });
+  return count();
 }
 
 // ---- Workers.
