@@ -20,6 +20,25 @@ constexpr uint32_t kMaxPlanWaitMs = 60'000;
 constexpr uint32_t kMaxEvaluateWaitMs = 3'600'000;
 constexpr int kMaxModels = 16;
 constexpr uint32_t kMaxDocuments = 1'000'000;
+/// Calls that may wait or stream at once. Each holds a thread, and the workers' calls need some of them too.
+constexpr int kMaxWaiting = 256;
+
+/// One place among them, for as long as it lives.
+class Place {
+ public:
+  explicit Place(std::atomic<int>& taken) : taken_(taken), free_(++taken <= kMaxWaiting) {}
+  ~Place() { --taken_; }
+  Place(const Place&) = delete;
+  Place& operator=(const Place&) = delete;
+  Status status() const {
+    if (free_) return OkStatus();
+    return ResourceExhausted("{} calls wait here already; try again later", kMaxWaiting);
+  }
+
+ private:
+  std::atomic<int>& taken_;
+  const bool free_;
+};
 
 StatusOr<policy::SignedJob> JobOf(const pb::SubmitRequest& in) {
   if (in.job_file().empty() || in.job_file().size() > policy::kMaxJobFileBytes) {
@@ -49,6 +68,9 @@ Millis WaitOf(uint32_t asked, uint32_t otherwise, uint32_t most) {
 #define CALLER_OR_RETURN(name)                                 \
   const auto name = CallerOf(*context, hub_, Role::kOperator); \
   if (!name.ok()) return tls::ToGrpc(name.status())
+#define PLACE_OR_RETURN()      \
+  const Place place(waiting_); \
+  if (!place.status().ok()) return tls::ToGrpc(place.status())
 #define GRPC_ASSIGN(lhs, expr) \
   auto lhs = (expr);           \
   if (!lhs.ok()) return tls::ToGrpc(lhs.status())
@@ -78,6 +100,7 @@ grpc::Status JobsService::Submit(grpc::ServerContext* context, const pb::SubmitR
 grpc::Status JobsService::Plan(grpc::ServerContext* context, const pb::SubmitRequest* request,
                                pb::PlanReply* reply) {
   CALLER_OR_RETURN(caller);
+  PLACE_OR_RETURN();
   GRPC_ASSIGN(job, JobOf(*request));
   GRPC_ASSIGN(plan, hub_.Plan(*job, WaitOf(request->wait_ms(), kPlanWaitMs, kMaxPlanWaitMs)));
   *reply = ToProto(*plan);
@@ -95,6 +118,7 @@ grpc::Status JobsService::ListJobs(grpc::ServerContext* context, const pb::ListJ
 grpc::Status JobsService::Watch(grpc::ServerContext* context, const pb::WatchRequest* request,
                                 grpc::ServerWriter<pb::JobState>* writer) {
   CALLER_OR_RETURN(caller);
+  PLACE_OR_RETURN();
   GRPC_ASSIGN(job, wire::DigestFrom(request->job(), "job"));
   uint64_t seen = hub_.AwaitChange(*job, 0, Millis(0));
   for (;;) {
@@ -125,6 +149,7 @@ grpc::Status JobsService::Cancel(grpc::ServerContext* context, const pb::CancelR
 grpc::Status JobsService::Fetch(grpc::ServerContext* context, const pb::FetchRequest* request,
                                 grpc::ServerWriter<pb::FetchChunk>* writer) {
   CALLER_OR_RETURN(caller);
+  PLACE_OR_RETURN();
   return tls::ToGrpc(
       StreamBlob<pb::FetchChunk>(hub_, request->sha256(), request->offset(), *writer, [](uint64_t) {}));
 }
@@ -132,6 +157,7 @@ grpc::Status JobsService::Fetch(grpc::ServerContext* context, const pb::FetchReq
 grpc::Status JobsService::Evaluate(grpc::ServerContext* context, const pb::EvaluateRequest* request,
                                    pb::EvaluateReply* reply) {
   CALLER_OR_RETURN(caller);
+  PLACE_OR_RETURN();
   EvaluationRequest out;
   GRPC_ASSIGN(job, wire::DigestFrom(request->job(), "job"));
   out.job = *job;
@@ -178,6 +204,7 @@ grpc::Status JobsService::Status(grpc::ServerContext* context, const pb::StatusR
 }
 
 #undef CALLER_OR_RETURN
+#undef PLACE_OR_RETURN
 #undef GRPC_ASSIGN
 
 }  // namespace concordat::coordinator

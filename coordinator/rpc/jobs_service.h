@@ -1,6 +1,8 @@
 #ifndef CONCORDAT_COORDINATOR_RPC_JOBS_SERVICE_H_
 #define CONCORDAT_COORDINATOR_RPC_JOBS_SERVICE_H_
 
+#include <atomic>
+
 #include "concordat/v1/jobs.grpc.pb.h"
 #include "coordinator/rpc/hub.h"
 
@@ -34,6 +36,7 @@ class JobsService final : public concordat::v1::Jobs::Service {
  private:
   concordat::v1::JobState StateOf(const JobView& view);
   Hub& hub_;
+  std::atomic<int> waiting_ = 0;  // calls that hold a thread for long
 };
 
 }  // namespace concordat::coordinator
