@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "aggregation/adapter_layout.h"
 #include "policy/job_privacy.h"
 
 namespace concordat::coordinator {
@@ -161,6 +162,13 @@ Status CoordinatorCore::CheckSpec(const policy::JobSpec& spec) const {
   if (elements > limits_.max_vector_elements) {
     return ResourceExhausted("a masked vector of {} elements; this coordinator takes at most {}", elements,
                              limits_.max_vector_elements);
+  }
+  // The vector may be the smaller part of the adapter, which is made and stored here before anyone has
+  // agreed.
+  ASSIGN_OR_RETURN(const AdapterLayout layout, AdapterLayout::Make(spec.base_model.shape, spec.adapter));
+  if (layout.adapter_elements() > limits_.max_vector_elements) {
+    return ResourceExhausted("an adapter of {} elements; this coordinator takes at most {}",
+                             layout.adapter_elements(), limits_.max_vector_elements);
   }
   return policy::EncodingFor(spec, std::max(spec.cohort.minimum, context_->minimum_cohort)).status();
 }

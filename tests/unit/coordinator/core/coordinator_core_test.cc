@@ -661,6 +661,9 @@ TEST(CoordinatorCoreTest, SubmitRefusesAnotherCharterAStrangerAndATooLongVector)
   spec.adapter.rank = 4;
   EXPECT_THAT(world.core_.OnSubmit(world.Record("a"), spec, world.clock_.Now()),
               HasStatus(StatusCode::kResourceExhausted, "at most 50"));
+  spec.adapter.method = LoraMethod::kFfa;  // 34 elements travel, the adapter has 64
+  EXPECT_THAT(world.core_.OnSubmit(world.Record("a"), spec, world.clock_.Now()),
+              HasStatus(StatusCode::kResourceExhausted, "an adapter of 64 elements"));
   EXPECT_TRUE(world.core_.Jobs().empty());
 }
 
