@@ -34,6 +34,29 @@ Status CheckCharter(const JobFile& file, const std::string& path, const Operator
                           file.spec.charter.brief(), me.charter.hash.brief(), me.charter.hash.hex());
 }
 
+/// Why nothing can start as long as no region changes its mind: no protocol's cohort is smaller than three,
+/// and fewer regions than that have not refused. 4 when every refusal is for want of budget alone, else 3;
+/// nothing when others than the regions' own rules are what is waited for. \param regions RegionPlan or
+/// RegionState, of every invited region
+template <typename Regions>
+std::optional<ExitCode> RefusedByRegions(const Regions& regions) {
+  constexpr uint32_t kRefused = 2;  // JobAnswer.Verdict
+  constexpr int kLeastCohort = 3;
+  int open = 0, refused = 0;
+  bool only_budget = true;
+  for (const auto& region : regions) {
+    if (!region.connected() || region.verdict() != kRefused) {
+      ++open;
+      continue;
+    }
+    ++refused;
+    for (const uint32_t rule : region.rules())
+      only_budget = only_budget && rule == static_cast<uint32_t>(policy::RuleCode::kDatasetBudget);
+  }
+  if (refused == 0 || open >= kLeastCohort) return std::nullopt;
+  return only_budget ? ExitCode::kBudgetSpent : ExitCode::kRefused;
+}
+
 struct PlanOptions {
   std::string file;
   uint32_t wait_seconds = 10;
@@ -49,7 +72,7 @@ Status RunPlan(Context& context, const PlanOptions& options) {
                                                      client->me().charter.charter, reply));
   context.output.Json(ToJson(plan));
   Show(plan, context.output);
-  if (!plan.can_start) context.exit = ExitCode::kRefused;
+  if (!plan.can_start) context.exit = RefusedByRegions(plan.regions).value_or(ExitCode::kRefused);
   return OkStatus();
 }
 
@@ -133,15 +156,17 @@ Status RunWatch(Context& context, const WatchOptions& options) {
   ASSIGN_OR_RETURN(const JobId job, client->FindJob(options.job));
   WatchScreen screen(context.output);
   std::optional<pb::JobState> last;
+  std::optional<ExitCode> refused;
   Instant heard = context.clock().Now();
   while (true) {
     const Status status = client->Watch(job, [&](const pb::JobState& state) {
       heard = context.clock().Now();
       screen.Show(state);
       last = state;
-      return !HasEnded(state.state());
+      refused = state.step() == 0 ? RefusedByRegions(state.regions()) : std::nullopt;
+      return !HasEnded(state.state()) && !refused;
     });
-    if (last && HasEnded(last->state())) break;
+    if (last && (HasEnded(last->state()) || refused)) break;
     if (!status.ok() && status.code() != StatusCode::kUnavailable) return status;
     // The stream ended before the job did: the coordinator restarts, or the network broke.
     const auto silent = context.clock().Now() - heard;
@@ -155,6 +180,9 @@ Status RunWatch(Context& context, const WatchOptions& options) {
   }
   if (last->state() == pb::JobState::DONE) {
     context.output.Say(fmt::format("done. Next: concordat adapter pull {} --out DIR", job.brief()));
+  } else if (!HasEnded(last->state())) {
+    context.output.Say("the regions' rules refuse it: it waits until one of them changes");
+    context.exit = refused;
   } else {
     context.exit = ExitCode::kFailed;
   }

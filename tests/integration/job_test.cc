@@ -15,6 +15,7 @@ using concordat::testing::JobOptions;
 using concordat::testing::JsonLines;
 using concordat::testing::Ran;
 using nlohmann::json;
+using ::testing::ElementsAre;
 
 // In one record of every region, and nowhere else.
 constexpr std::string_view kPlanted = "Zyxquorbal";
@@ -26,6 +27,35 @@ FederationOptions WithPlantedWord() {
            fmt::format("{{\"text\": \"{} lives at the river.\"}}\n", kPlanted);
   };
   return options;
+}
+
+/// Ledger and receipts of one region after two rounds and one evaluation: each attempt and the evaluation
+/// charged once, each artefact receipted, every signature good.
+void ExpectBooks(const Federation& federation, const std::string& region, const std::string& job) {
+  SCOPED_TRACE(region);
+  const std::string worker = (federation.Region(region) / "worker.yaml").string();
+  const Ran ledger = federation.Concordat({"ledger", "show", "--worker", worker});
+  ASSERT_EQ(ledger.code, 0) << ledger.err;
+  std::vector<std::string> charges;
+  const json book = json::parse(ledger.out);
+  for (const json& entry : book.at("entries")) {
+    EXPECT_EQ(entry.at("job"), job);
+    EXPECT_GT(entry.at("epsilon_after"), entry.at("epsilon_before"));
+    charges.push_back(fmt::format("{} {}.{}", entry.at("kind").get<std::string>(),
+                                  entry.at("round").get<int>(), entry.at("attempt").get<int>()));
+  }
+  EXPECT_THAT(charges, ElementsAre("delta 0.0", "delta 1.0", "evaluation 2.0"));
+
+  const Ran receipts = federation.Concordat({"receipts", "--worker", worker});
+  ASSERT_EQ(receipts.code, 0) << receipts.err;
+  std::vector<std::string> left;
+  for (const json& receipt : JsonLines(receipts.out)) {
+    EXPECT_EQ(receipt.at("sandbox"), "enforced");
+    EXPECT_EQ(receipt.at("legal_basis"), "consent");
+    left.push_back(
+        fmt::format("{} {}", receipt.at("kind").get<std::string>(), receipt.at("round").get<int>()));
+  }
+  EXPECT_THAT(left, ElementsAre("delta 0", "metrics 0", "delta 1", "metrics 1", "evaluation 2"));
 }
 
 /// A job of two rounds that ran to its end, for all that is looked at afterwards.
@@ -61,21 +91,48 @@ TEST(JobTest, ThreeRegionsTrainOneAdapterAndNothingButWhatIsAllowedLeaves) {
 
   const Ran eval = federation.Concordat({"eval", job});
   ASSERT_EQ(eval.code, 0) << eval.err;
-  std::cout << eval.out << plan.out << watch.last().dump(1);
-
-  for (const std::string& region : federation.jurisdictions()) {
-    const std::string worker = (federation.Region(region) / "worker.yaml").string();
-    const Ran ledger = federation.Concordat({"ledger", "show", "--worker", worker});
-    ASSERT_EQ(ledger.code, 0) << ledger.err;
-    const Ran receipts = federation.Concordat({"receipts", "--worker", worker});
-    ASSERT_EQ(receipts.code, 0) << receipts.err;
-    std::cout << ledger.out << receipts.out;
+  const json matrix = json::parse(eval.out);
+  ASSERT_EQ(matrix.at("models").size(), 2u);
+  EXPECT_EQ(matrix.at("models")[0].at("model"), "base");
+  EXPECT_EQ(matrix.at("models")[1].at("adapter"), watch.last().at("adapter"));
+  for (const json& model : matrix.at("models")) {
+    ASSERT_EQ(model.at("cells").size(), 3u);
+    for (const json& cell : model.at("cells")) {
+      EXPECT_EQ(cell.at("state"), "released");
+      EXPECT_GT(cell.at("bits_per_byte"), 0);
+    }
   }
+  for (const std::string& region : federation.jurisdictions()) ExpectBooks(federation, region, job);
+
   federation.StopAll();
   EXPECT_THAT(FilesThatHold(federation.root(), kPlanted, "data"), ::testing::IsEmpty());
   for (const std::string secret : {"card-of-", "records.jsonl", "the test ends"}) {
     EXPECT_THAT(FilesThatHold(federation.coordinator_folder(), secret), ::testing::IsEmpty()) << secret;
   }
+}
+
+TEST(JobTest, RealWeightsGoThroughTheSameProgramsInAFewSteps) {
+  const auto model = concordat::testing::CacheFolder() / "models" / "SmolLM2-135M-Instruct.Q4_1.gguf";
+  ASSERT_TRUE(std::filesystem::exists(model)) << model << " is missing: run scripts/setup";
+  FederationOptions options;
+  options.model = model;
+  options.model_name = "SmolLM2-135M-Instruct";
+  options.shape = {30, 576, 1536, 9, 3, 64};
+  Federation federation(options);
+  federation.Start();
+  JobOptions small;
+  small.rounds = 2;
+  small.local_steps = 3;
+  small.learning_rate = "0.002";
+  const std::string job = federation.Submit(federation.WriteJob(small));
+  auto watch = federation.WatchJob(job);
+  ASSERT_EQ(watch.End(std::chrono::seconds(600)), 0) << watch.last().dump(2);
+  const json rounds = watch.last().at("rounds");
+  ASSERT_EQ(rounds.size(), 2u);
+  EXPECT_LT(rounds[1].at("mean_loss"), rounds[0].at("mean_loss"));
+  const std::string adapter = (federation.root() / "adapter").string();
+  EXPECT_EQ(federation.Concordat({"adapter", "pull", job, "--out", adapter}).code, 0);
+  federation.StopAll();
 }
 
 }  // namespace
