@@ -114,6 +114,11 @@ constexpr int kRefused[] = {SCMP_SYS(socket),
                             SCMP_SYS(open_by_handle_at),
                             SCMP_SYS(mknod),
                             SCMP_SYS(mknodat),
+                            SCMP_SYS(kill),
+                            SCMP_SYS(msgget),
+                            SCMP_SYS(mq_open),
+                            SCMP_SYS(shmget),
+                            SCMP_SYS(semget),
                             SCMP_SYS(fork),
                             SCMP_SYS(vfork)};
 
@@ -149,10 +154,24 @@ StatusOr<Ready::Lockdown> LockDown(const LockdownPaths& paths) {
 }
 
 std::vector<std::filesystem::path> RuntimePaths() {
-  std::set<std::filesystem::path> folders = {
-      "/etc/ld.so.cache",    "/proc/cpuinfo",  "/proc/meminfo", "/proc/self",
-      "/sys/devices/system", "/usr/lib",       "/lib",          "/usr/share/zoneinfo",
-      "/proc/sys/vm",        "/sys/fs/cgroup", "/dev/urandom",  "/sys/kernel/mm"};
+  std::set<std::filesystem::path> folders = {"/etc/ld.so.cache",
+                                             "/proc/cpuinfo",
+                                             "/proc/meminfo",
+                                             "/proc/self/maps",
+                                             "/proc/self/status",
+                                             "/proc/self/stat",
+                                             "/proc/self/statm",
+                                             "/proc/self/cgroup",
+                                             "/proc/self/mountinfo",
+                                             "/proc/self/task",
+                                             "/sys/devices/system",
+                                             "/usr/lib",
+                                             "/lib",
+                                             "/usr/share/zoneinfo",
+                                             "/proc/sys/vm",
+                                             "/sys/fs/cgroup",
+                                             "/dev/urandom",
+                                             "/sys/kernel/mm"};
   ::dl_iterate_phdr(
       [](dl_phdr_info* info, size_t, void* out) {
         const std::filesystem::path path = info->dlpi_name == nullptr ? "" : info->dlpi_name;
