@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <netinet/in.h>
+#include <signal.h>
 #include <sys/mman.h>
 #include <sys/ptrace.h>
 #include <sys/socket.h>
@@ -124,6 +125,21 @@ TEST_F(LockdownTest, HasNoIoUringAndNoTracing) {
       InLockdown(paths_, [] { return ::syscall(SYS_io_uring_setup, 8, nullptr) >= 0 || errno != EPERM; }));
   EXPECT_FALSE(
       InLockdown(paths_, [] { return ::ptrace(PTRACE_ATTACH, ::getppid(), 0, 0) == 0 || errno != EPERM; }));
+}
+
+TEST_F(LockdownTest, ANumericProgramsPathsShowTheMachineButNeitherTheNetworkNorOtherPeoplesFiles) {
+  paths_.read_only = RuntimePaths();
+  EXPECT_TRUE(InLockdown(paths_, [] { return CanOpen("/proc/cpuinfo", O_RDONLY); }));
+  EXPECT_FALSE(InLockdown(paths_, [] { return CanOpen("/proc/self/net/tcp", O_RDONLY); }));
+  EXPECT_FALSE(InLockdown(paths_, [] { return CanOpen("/proc/1/maps", O_RDONLY); }));
+  EXPECT_FALSE(InLockdown(paths_, [] { return CanOpen("/etc/passwd", O_RDONLY); }));
+}
+
+TEST_F(LockdownTest, HasNoQueueToOtherProcessesAndNoSignals) {
+  EXPECT_FALSE(InLockdown(paths_, [] { return ::syscall(SYS_msgget, 0, 0600) >= 0 || errno != EPERM; }));
+  EXPECT_FALSE(
+      InLockdown(paths_, [] { return ::syscall(SYS_shmget, 0, 4096, 0600) >= 0 || errno != EPERM; }));
+  EXPECT_FALSE(InLockdown(paths_, [] { return ::kill(::getppid(), 0) == 0; }));
 }
 
 TEST_F(LockdownTest, ThreadsAndMemoryFilesStillWork) {
