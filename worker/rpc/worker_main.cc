@@ -42,6 +42,7 @@ int Main(const std::string& config_path, bool verbose) {
   ::sigaddset(&ends, SIGINT);
   ::pthread_sigmask(SIG_BLOCK, &ends, nullptr);
   ::signal(SIGPIPE, SIG_IGN);
+  ::signal(SIGXFSZ, SIG_IGN);  // a file size limit is a full disk, not an end
 
   auto shell = WorkerShell::Make(*std::move(setup));
   if (!shell.ok()) {
