@@ -20,8 +20,8 @@ StatusOr<FileDescriptor> OpenLockedForAppend(const std::filesystem::path& path);
 /// The whole text of an open file.
 StatusOr<std::string> ReadAll(int fd, const std::filesystem::path& path);
 
-/// Appends `line` and a newline, then fsyncs. After a failed write what it left behind is cut off again, if
-/// that can be done; after an error what is on the disk is not known.
+/// Appends `line` and a newline, then fsyncs. ResourceExhausted when the disk is full: nothing was appended,
+/// and a later call may succeed. After any other error what is on the disk is not known.
 Status AppendLine(int fd, std::string_view line, const std::filesystem::path& path);
 
 /// The lines of `text` without their newlines. DataLoss when the last one is incomplete.

@@ -85,7 +85,7 @@ class World {
 
   Site& AddSite(const std::string& jurisdiction, std::string_view name) {
     auto site = std::make_unique<Site>(*SpiffeId::Make(jurisdiction, Role::kWorker, name),
-                                            crypto::SigningKey::Generate(random_));
+                                       crypto::SigningKey::Generate(random_));
     peers_.Introduce(site->id, site->key);
     const SpiffeId id = site->id;
     return *(sites_[id] = std::move(site));
