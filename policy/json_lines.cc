@@ -65,12 +65,14 @@ Status AppendLine(int fd, std::string_view line, const std::filesystem::path& pa
       const Status status = ErrnoStatus(errno, "cannot write", path);
       // Half a line would keep the file from being opened again, long after there is room on the disk. When
       // even cutting fails, SplitLines says what to do.
-      if (done > 0 && ::ftruncate(fd, before.st_size) == 0) ::fsync(fd);
+      if (done > 0 && (::ftruncate(fd, before.st_size) != 0 || ::fsync(fd) != 0))
+        return DataLoss("{}; what was written of it could not be cut off", Message(status));
       return status;
     }
     done += static_cast<size_t>(n);
   }
-  if (::fsync(fd) != 0) return ErrnoStatus(errno, "cannot sync", path);
+  // Even for want of room: the line is in the file, and may or may not be on the disk.
+  if (::fsync(fd) != 0) return DataLoss("{}", Message(ErrnoStatus(errno, "cannot sync", path)));
   return OkStatus();
 }
 

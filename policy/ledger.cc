@@ -219,7 +219,7 @@ StatusOr<LedgerEntry> Ledger::Charge(Instant now, const LedgerCharge& charge) {
   entry.previous = head();
   entry.hash = HashOf(entry);
   if (const Status written = AppendLine(file_.get(), FormatLedgerLine(entry), path_); !written.ok()) {
-    broken_ = true;
+    broken_ = written.code() != StatusCode::kResourceExhausted;
     return written;
   }
   entries_.push_back(entry);

@@ -203,7 +203,7 @@ StatusOr<SignedReceipt> ReceiptBook::Append(Receipt receipt, const crypto::Signi
   const auto signature = key.Sign(Receipt::kDomain, Canonical(receipt));
   SignedReceipt entry{std::move(receipt), signature};
   if (const Status written = AppendLine(file_.get(), FormatReceiptLine(entry), path_); !written.ok()) {
-    broken_ = true;
+    broken_ = written.code() != StatusCode::kResourceExhausted;
     return written;
   }
   receipts_.push_back(entry);

@@ -305,7 +305,7 @@ StatusOr<T> Hub::Await(std::future<StatusOr<T>> answer, Millis at_most) {
   const auto until = std::chrono::steady_clock::now() + at_most;
   while (answer.wait_for(Millis(200)) != std::future_status::ready) {
     if (stopping_) return Unavailable("the coordinator is shutting down");
-    if (stalled_) return ResourceExhausted("the coordinator's disk is full");
+    if (stalled_) return Unavailable("the coordinator's disk is full: it waits until it is not");
     if (std::chrono::steady_clock::now() > until) return Unavailable("the coordinator is busy");
   }
   return answer.get();

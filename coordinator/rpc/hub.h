@@ -60,8 +60,8 @@ class Hub {
   void Event(const SpiffeId& worker, const SessionLink* link, WorkerEvent event);
   void Header(const SpiffeId& worker, const SessionLink* link, secagg::Signed<secagg::InputHeader> header);
 
-  // ---- From operators' calls; they wait for the loop. ResourceExhausted while the disk is full, Unavailable
-  // when the loop is too busy or stopping.
+  // ---- From operators' calls; they wait for the loop. Unavailable while the disk is full, and when the
+  // loop is too busy or stopping.
   struct Submitted {
     JobId job;
     bool existed = false;

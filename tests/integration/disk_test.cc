@@ -15,7 +15,6 @@ using concordat::testing::JsonLines;
 using concordat::testing::Ran;
 using nlohmann::json;
 using ::testing::HasSubstr;
-using ::testing::IsEmpty;
 
 constexpr uint64_t kNoRoom = 16;  // bytes in a file
 
@@ -33,20 +32,47 @@ json Show(const Federation& federation, const std::string& region) {
   return json::parse(ran.out);
 }
 
+/// What the coordinator's journal has now: with it as the limit, the log can be written and the journal
+/// cannot.
+uint64_t JournalBytes(const Federation& federation) {
+  return std::filesystem::file_size(federation.coordinator_folder() / "state/journal.sqlite-wal");
+}
+
+void CloseGate(const Federation& federation, const std::string& region, const std::string& name) {
+  const auto folder = federation.Region(region) / "state/scratch";
+  std::filesystem::create_directories(folder);
+  ASSERT_OK(WriteFileAtomically(folder / name, std::string_view("closed")));
+}
+void OpenGates(const Federation& federation) {
+  for (const std::string& region : federation.jurisdictions()) {
+    for (const char* name : {"gate-0", "gate-1"})
+      std::filesystem::remove(federation.Region(region) / "state/scratch" / name);
+  }
+}
+
 TEST(DiskTest, ACoordinatorWithoutRoomRefusesAndPausesAndGoesOnWithRoom) {
   Federation federation(Planted({"de.example", "es.example", "fr.example"}));
+  for (const std::string& region : federation.jurisdictions()) CloseGate(federation, region, "gate-0");
   federation.Start();
   const std::string job_file = federation.WriteJob({});
-  federation.coordinator().LimitFiles(kNoRoom);
-  EXPECT_NE(federation.Concordat({"submit", job_file}).code, 0) << "a job that cannot be written down";
-  EXPECT_TRUE(federation.coordinator().running());
+  federation.coordinator().LimitFiles(JournalBytes(federation));
+  const Ran refused = federation.Concordat({"submit", job_file});
+  EXPECT_EQ(refused.code, 5) << "a job that cannot be written down";
+  EXPECT_THAT(refused.out, HasSubstr("disk is full"));
+  ASSERT_TRUE(Federation::AwaitText(federation.coordinator_log(), "paused"));
   federation.coordinator().LimitFiles({});
+  ASSERT_TRUE(Federation::AwaitText(federation.coordinator_log(), "takes writes again"));
   const std::string job = federation.Submit(job_file);
 
+  // The same in the middle of a round, with all regions' uploads on the way.
   auto watch = federation.WatchJob(job);
-  watch.Until([](const json& state) { return state.at("step") >= 1 || state.at("rounds_done") >= 1; });
-  federation.coordinator().LimitFiles(kNoRoom);
-  ASSERT_TRUE(Federation::AwaitText(federation.coordinator_folder() / "stderr.log", "paused"));
+  watch.Until([](const json& state) { return state.at("step") >= 1; });
+  federation.coordinator().LimitFiles(JournalBytes(federation));
+  OpenGates(federation);
+  ASSERT_TRUE(concordat::testing::Await([&] {
+    const std::string log = ReadTextFile(federation.coordinator_log()).value_or("");
+    return log.find("paused") != log.rfind("paused");
+  }));
   EXPECT_TRUE(federation.coordinator().running());
   federation.coordinator().LimitFiles({});
   ASSERT_EQ(watch.End(), 0) << watch.last().dump(2);
@@ -64,25 +90,28 @@ TEST(DiskTest, ACoordinatorWithoutRoomRefusesAndPausesAndGoesOnWithRoom) {
 TEST(DiskTest, AWorkerWithoutRoomSendsNothingThatItCouldNotChargeAndTheOthersGoOn) {
   const std::string full = "it.example";
   Federation federation(Planted({"de.example", "es.example", "fr.example", full}));
-  const auto gate = federation.Region(full) / "state/scratch/gate-0";
-  std::filesystem::create_directories(gate.parent_path());
-  ASSERT_OK(WriteFileAtomically(gate, std::string_view("closed")));
+  CloseGate(federation, full, "gate-0");
+  CloseGate(federation, "de.example", "gate-1");
   federation.Start();
-  const std::string job = federation.Submit(federation.WriteJob({}));
+  JobOptions three;
+  three.rounds = 3;
+  const std::string job = federation.Submit(federation.WriteJob(three));
   auto watch = federation.WatchJob(job);
   watch.Until([&](const json& state) {
     const json entry = concordat::testing::RegionOf(state, full);
     return !entry.is_null() && entry.at("phase") == "training";
   });
   federation.Worker(full).LimitFiles(kNoRoom);
-  std::filesystem::remove(gate);
-  watch.Until([](const json& state) { return state.at("rounds_done") == 1; });
+  std::filesystem::remove(federation.Region(full) / "state/scratch/gate-0");
+  const json first =
+      watch.Until([](const json& state) { return state.at("rounds_done") == 1; }).at("rounds").at(0);
   EXPECT_TRUE(federation.Worker(full).running());
-  const json first = watch.last().at("rounds").at(0);
   EXPECT_EQ(first.at("survivors").size(), 3u);
   EXPECT_THAT(first.at("missing").dump(), HasSubstr(full));
   federation.Worker(full).LimitFiles({});
+  OpenGates(federation);
   ASSERT_EQ(watch.End(), 0) << watch.last().dump(2);
+  EXPECT_EQ(watch.last().at("rounds").at(2).at("survivors").size(), 4u) << "with room again it takes part";
 
   // What left the region is what was charged there.
   std::set<std::string> charged, left;
