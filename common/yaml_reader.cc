@@ -176,8 +176,9 @@ StatusOr<YamlFile> YamlFile::Parse(std::string_view text, std::string_view name)
     YAML::Parser parser(stream);
     TrickFinder finder;
     int documents = 0;
-    while (parser.HandleNextDocument(finder)) ++documents;
-    if (documents > 1) return InvalidArgument("{}: expected one YAML document, got {}", name, documents);
+    // Two are refused, so no more are counted: on a stray "," the parser gives documents without end.
+    while (documents < 2 && parser.HandleNextDocument(finder)) ++documents;
+    if (documents > 1) return InvalidArgument("{}: expected one YAML document, got more", name);
     if (finder.found) {
       return InvalidArgument("{}:{}:{}: expected no anchor or alias", name, finder.found->line + 1,
                              finder.found->column + 1);

@@ -39,6 +39,11 @@ TEST(YamlReaderTest, ReadsEveryKindOfValue) {
   EXPECT_OK(status);
 }
 
+TEST(YamlReaderTest, AStrayCommaEndsInsteadOfGivingDocumentsForever) {
+  EXPECT_THAT(YamlFile::Parse(",", "f"), HasStatus(StatusCode::kInvalidArgument, "f"));
+  EXPECT_THAT(YamlFile::Parse("a: 1\n,", "f"), HasStatus(StatusCode::kInvalidArgument, "f"));
+}
+
 TEST(YamlReaderTest, AbsentOptionalKeysGiveTheirFallback) {
   EXPECT_OK(Reading("a: 1\n", [](YamlMap& m) {
     EXPECT_EQ(m.Integer("a", 0, 9), 1);
