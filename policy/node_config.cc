@@ -18,8 +18,8 @@ CharterPin ReadPin(YamlMap map, const path& folder) {
   if (map.present() && map.Has("hash") && pin.hash.is_zero()) {
     map.Mistake(
         "hash",
-        "not pinned yet. Read the charter, then write its hash here: concordat charter show FILE prints "
-        "it, concordat join does both");
+        "not pinned yet. Read the charter (concordat charter show CHARTER), then write its hash here: "
+        "concordat charter pin CHARTER CONFIG");
   }
   return pin;
 }
