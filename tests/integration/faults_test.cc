@@ -79,7 +79,8 @@ std::string FinalAdapter(Federation& federation, const std::function<void()>& in
   JobOptions options;
   options.rounds = 3;
   options.noise = false;
-  options.local_steps = 40;
+  // Long enough that a round is seen while it runs: states are published four times a second.
+  options.local_steps = 250;
   const std::string job = federation.Submit(federation.WriteJob(options));
   auto watch = federation.WatchJob(job);
   watch.Until([](const json& state) { return state.at("rounds_done") == 1 && state.at("step") >= 2; });

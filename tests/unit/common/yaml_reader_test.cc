@@ -152,7 +152,7 @@ TEST(YamlReaderTest, FilesThatMeanWhatTheyDoNotShowAreRefused) {
               HasStatus(StatusCode::kInvalidArgument, "no anchor or alias"));
   EXPECT_THAT(Reading("a: !!int 1\n", none), HasStatus(StatusCode::kInvalidArgument, "expected no tag"));
   EXPECT_THAT(Reading("a: 1\n---\nb: 2\n", none),
-              HasStatus(StatusCode::kInvalidArgument, "one YAML document, got 2"));
+              HasStatus(StatusCode::kInvalidArgument, "one YAML document, got more"));
   EXPECT_THAT(Reading("[1, 2]\n", none), HasStatus(StatusCode::kInvalidArgument, "expected a mapping"));
   EXPECT_THAT(Reading("just text\n", none), HasStatus(StatusCode::kInvalidArgument, "expected a mapping"));
   EXPECT_THAT(Reading("a: [1\n", none), HasStatus(StatusCode::kInvalidArgument, "not YAML"));
