@@ -1,0 +1,63 @@
+"""python -m secagg --check: makes all vectors anew and compares. --write: makes and stores them."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from .attempt import FORMAT, Attempt, Plan, attempt_json
+from .bad_cases import case_json, coordinator_cases, worker_cases
+from .components import components_json
+
+FOLDER = Path(__file__).resolve().parents[3] / "tests" / "vectors" / "v1"
+ELEMENTS = 41  # no multiple of a cipher block
+
+ONE_LOST = Plan("n4_one_lost", "Four sites, t = 3; site 3 is lost after it dealt its shares, before its vector "
+                "was complete: its mask key is rebuilt.", 4, 3, 3, ELEMENTS, {3: "input"})  # fmt: skip
+LATE_LOSS = Plan("n4_lost_after_upload", "Four sites, t = 3; site 2 is lost after its vector was complete, before "
+                 "it could agree: its vector counts and its seed is rebuilt.", 4, 3, 3, ELEMENTS, {2: "agreement"})  # fmt: skip
+FULL = Plan("n5_full", "Five sites, t = 4, m = 5, nobody lost.", 5, 4, 5, ELEMENTS, {})
+TWO_LOST = Plan("n7_two_lost_early", "Seven sites, t = m = 5; site 7 does not advertise, site 2 does not deal.",
+                7, 5, 5, ELEMENTS, {7: "advert", 2: "shares"})  # fmt: skip
+CONVICTED = Plan("n4_convicted", "Four sites, t = 3; site 3 deals shares of another mask key than it advertised, "
+                 "each matching its commitment, and is lost: rebuilding convicts it.", 4, 3, 3, ELEMENTS,
+                 {3: "input"}, 3)  # fmt: skip
+
+
+def all_files() -> dict[str, dict]:
+    attempts = {plan.name: Attempt(plan) for plan in (ONE_LOST, LATE_LOSS, FULL, TWO_LOST, CONVICTED)}
+    # Deliveries repeat every commitment for every site: whole where bad cases need them, else by digest.
+    files = {f"attempt_{name}.json": attempt_json(a, name in (ONE_LOST.name, TWO_LOST.name))
+             for name, a in attempts.items()}  # fmt: skip
+    files["components.json"] = components_json()
+    pair = attempts[ONE_LOST.name], attempts[TWO_LOST.name]
+    for name, cases in (("worker", worker_cases(*pair)), ("coordinator", coordinator_cases(*pair))):
+        assert len({c.name for c in cases}) == len(cases)
+        files[f"bad_for_{name}.json"] = {"format": FORMAT, "cases": [case_json(c) for c in cases]}
+    return files
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="secagg", description=__doc__)
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--check", action="store_true")
+    what.add_argument("--write", action="store_true")
+    write = parser.parse_args().write
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    made = {name: json.dumps(content, indent=1) + "\n" for name, content in all_files().items()}
+    wrong = sorted({f.name for f in FOLDER.glob("*.json")} - set(made))
+    for name, text in made.items():
+        path = FOLDER / name
+        if write:
+            path.write_text(text)
+        elif not path.exists() or path.read_text() != text:
+            wrong.append(name)
+    for name in wrong:
+        print(f"not what the reference makes: {name}", file=sys.stderr)
+    total = sum(len(text) for text in made.values())
+    print(f"{len(made)} files, {total} bytes, {len(wrong)} wrong")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
