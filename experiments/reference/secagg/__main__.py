@@ -15,7 +15,8 @@ ELEMENTS = 41  # no multiple of a cipher block
 ONE_LOST = Plan("n4_one_lost", "Four sites, t = 3; site 3 is lost after it dealt its shares, before its vector "
                 "was complete: its mask key is rebuilt.", 4, 3, 3, ELEMENTS, {3: "input"})  # fmt: skip
 LATE_LOSS = Plan("n4_lost_after_upload", "Four sites, t = 3; site 2 is lost after its vector was complete, before "
-                 "it could agree: its vector counts and its seed is rebuilt.", 4, 3, 3, ELEMENTS, {2: "agreement"})  # fmt: skip
+                 "it could agree: its vector counts and its seed is rebuilt.", 4, 3, 3, ELEMENTS,
+                 {2: "agreement"})  # fmt: skip
 FULL = Plan("n5_full", "Five sites, t = 4, m = 5, nobody lost.", 5, 4, 5, ELEMENTS, {})
 TWO_LOST = Plan("n7_two_lost_early", "Seven sites, t = m = 5; site 7 does not advertise, site 2 does not deal.",
                 7, 5, 5, ELEMENTS, {7: "advert", 2: "shares"})  # fmt: skip

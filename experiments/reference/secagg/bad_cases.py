@@ -395,7 +395,8 @@ def from_sites(liar: Liar) -> None:
     """What a lying site says to the coordinator. Site 3 is lost before its input."""
     a, x = liar.attempt, liar.w.secret("x")
     second = {"advert": {"ledger_head": x}, "shares": {"commitments": a.shares[1].what.commitments},
-              "input": {"sha256": x}, "agreement": {"survivors": (1, 2, 3, 4)}, "unmask": {"mask_key_shares": ()}}  # fmt: skip
+              "input": {"sha256": x}, "agreement": {"survivors": (1, 2, 3, 4)},
+              "unmask": {"mask_key_shares": ()}}  # fmt: skip
     for step, changes in second.items():
         right = right_message(a, step, 2)
         liar.to_coordinator(f"{step}: not signed by its site", 1, step, m.sign(liar.w.identities[1], right.what),
@@ -420,8 +421,9 @@ def from_sites(liar: Liar) -> None:
     longer = replace(header, elements=header.elements + 1)
     liar.to_coordinator("input: another length than the offer's", 2, "input", longer, "elements")
     y = a.inputs[2][0]
-    liar.to_coordinator("input: a header of another vector", 2, "input", a.inputs[2][1], "digest", upload=y + np.uint32(1))
-    liar.to_coordinator("input: an upload cut short", 2, "input", a.inputs[2][1], "digest", upload=y[:-1])
+    sent = a.inputs[2][1]
+    liar.to_coordinator("input: a header of another vector", 2, "input", sent, "digest", upload=y + np.uint32(1))
+    liar.to_coordinator("input: an upload cut short", 2, "input", sent, "digest", upload=y[:-1])
     lost = replace(header, site=3)
     liar.to_coordinator("input: after U3 was fixed", 3, "input", lost, "late", state="agreement")
     agreement = replace(a.agreements[2].what, survivors=(1, 2, 3, 4))
