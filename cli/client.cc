@@ -66,6 +66,7 @@ StatusOr<Operator> Operator::Load(const Context& context) {
   ASSIGN_OR_RETURN(me.charter,
                    policy::LoadPinnedCharter(me.config.charter.file.string(), me.config.charter.hash));
   ASSIGN_OR_RETURN(me.chain, ReadTextFile(me.config.certificate, crypto::kMaxChainBytes));
+  RETURN_IF_ERROR(CheckPrivateFile(me.config.key));
   ASSIGN_OR_RETURN(me.key_pem, ReadTextFile(me.config.key, 64 << 10));
   auto peer = policy::CheckPeer(me.charter.charter, me.chain, context.clock().Now());
   if (!peer.ok()) {

@@ -43,6 +43,14 @@ Status ErrnoStatus(int error, std::string_view what, const std::filesystem::path
                     fmt::format("{} {}: {}", what, path.string(), strerror_r(error, buffer, sizeof buffer)));
 }
 
+Status CheckPrivateFile(const std::filesystem::path& path) {
+  struct stat info {};
+  if (::stat(path.c_str(), &info) != 0) return ErrnoStatus(errno, "cannot open", path);
+  if ((info.st_mode & 077) != 0)
+    return PermissionDenied("{}: others may read this key: chmod 600 it", path.string());
+  return OkStatus();
+}
+
 FileDescriptor& FileDescriptor::operator=(FileDescriptor&& other) noexcept {
   if (this != &other) {
     if (fd_ >= 0) ::close(fd_);

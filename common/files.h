@@ -26,6 +26,9 @@ Status AppendFile(const std::filesystem::path& path, ByteView content, unsigned 
 /// Makes `path` and its parents; the last one with `mode`.
 Status MakeFolder(const std::filesystem::path& path, unsigned mode = 0755);
 
+/// PermissionDenied when others may read `path`, a private key's file, saying what to do; NotFound.
+Status CheckPrivateFile(const std::filesystem::path& path);
+
 /// Turns errno into a status: ENOSPC, EDQUOT and EFBIG are ResourceExhausted, ENOENT NotFound, EACCES
 /// PermissionDenied.
 Status ErrnoStatus(int error, std::string_view what, const std::filesystem::path& path);

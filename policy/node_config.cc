@@ -131,6 +131,8 @@ StatusOr<CoordinatorConfig> ParseCoordinatorConfig(std::string_view text, std::s
       limits.IntegerOr("max_state_bytes", int64_t{1} << 36, int64_t{1} << 20, int64_t{1} << 50));
   config.limits.idle_timeout_ms =
       static_cast<uint64_t>(limits.DurationMillisOr("idle_timeout", 90'000, 1'000, 86'400'000));
+  config.limits.reconnect_grace_ms =
+      static_cast<uint64_t>(limits.DurationMillisOr("reconnect_grace", 15'000, 0, 3'600'000));
   RETURN_IF_ERROR(file.Finish());
   return config;
 }

@@ -57,6 +57,7 @@ struct CoordinatorConfig {
     uint64_t max_vector_elements = 0;  // of a masked vector
     uint64_t max_state_bytes = 0;      // of the state folder; new jobs are refused beyond it
     uint64_t idle_timeout_ms = 0;      // a silent stream is closed after this
+    uint64_t reconnect_grace_ms = 0;   // a step waits so long for a site whose connection broke
   } limits;
 };
 StatusOr<CoordinatorConfig> ParseCoordinatorConfig(std::string_view text, std::string_view file_name,

@@ -173,14 +173,17 @@ Status CoordinatorCore::CheckSpec(const policy::JobSpec& spec) const {
   return policy::EncodingFor(spec, std::max(spec.cohort.minimum, context_->minimum_cohort)).status();
 }
 
+Status CoordinatorCore::CheckRoom() const {
+  const auto live = std::count_if(jobs_.begin(), jobs_.end(),
+                                  [](const auto& entry) { return !HasEnded(entry.second->phase()); });
+  if (live < static_cast<int64_t>(limits_.max_jobs)) return OkStatus();
+  return ResourceExhausted("{} jobs are waiting or running, which is the most", live);
+}
+
 StatusOr<CoreEffects> CoordinatorCore::OnSubmit(JobRecord record, policy::JobSpec spec, Instant now) {
   if (jobs_.contains(record.id)) return AlreadyExists("job {} is registered", record.id.brief());
   RETURN_IF_ERROR(CheckSpec(spec));
-  const auto live = static_cast<size_t>(std::count_if(
-      jobs_.begin(), jobs_.end(), [](const auto& entry) { return !HasEnded(entry.second->phase()); }));
-  if (live >= limits_.max_jobs) {
-    return ResourceExhausted("{} jobs are waiting or running, which is the most", live);
-  }
+  RETURN_IF_ERROR(CheckRoom());
   CoreEffects fx;
   const JobId id = record.id;
   fx.persist.push_back(record);

@@ -49,6 +49,8 @@ class CoordinatorCore {
   StatusOr<CoreEffects> OnSubmit(JobRecord record, policy::JobSpec spec, Instant now);
   /// What OnSubmit checks, without a record.
   Status CheckSpec(const policy::JobSpec& spec) const;
+  /// ResourceExhausted when too many jobs are waiting or running.
+  Status CheckRoom() const;
   /// Only the submitter, or an operator of its jurisdiction: else PermissionDenied. NotFound,
   /// FailedPrecondition when it has ended.
   StatusOr<CoreEffects> OnCancel(const JobId& job, const SpiffeId& caller, Instant now);

@@ -70,6 +70,7 @@ void JobMachine::OnConnected(const WorkerInfo& worker, Instant now, CoreEffects*
   Region& region = regions_[worker.id];
   region.info = worker;
   region.connected = true;
+  region.gone_at.reset();
   region.answer = {};
   fx->changed.insert(record_.id);
   if (HasEnded(phase_)) return;
@@ -100,7 +101,15 @@ void JobMachine::OnLost(const SpiffeId& worker, Instant now, CoreEffects* fx) {
   it->second.phase = 0;
   it->second.permille = 0;
   fx->changed.insert(record_.id);
-  if (attempt_ == nullptr) return;
+  if (attempt_ == nullptr || !SiteOf(attempt_->id, worker).ok()) return;
+  // A link that broke may come back, and the worker goes on where it was.
+  it->second.gone_at = now + context_->reconnect_grace;
+  if (context_->reconnect_grace == Millis(0)) CountAsLost(worker, now, fx);
+}
+
+/// Nobody waits for `worker` in the open attempt any longer.
+void JobMachine::CountAsLost(const SpiffeId& worker, Instant now, CoreEffects* fx) {
+  regions_.at(worker).gone_at.reset();
   const auto site = SiteOf(attempt_->id, worker);
   if (!site.ok()) return;
   if (auto effects = attempt_->round->OnLost(*site, now); effects.ok()) Absorb(std::move(*effects), now, fx);
@@ -116,10 +125,9 @@ Status JobMachine::OnAnswer(const SpiffeId& worker, const JobAnswer& answer, Ins
   it->second.answer = answer;
   fx->changed.insert(record_.id);
   if (answer.verdict != Verdict::kWithdrawn || attempt_ == nullptr) return OkStatus();
-  const auto site = SiteOf(attempt_->id, worker);
-  if (!site.ok()) return OkStatus();
+  if (!SiteOf(attempt_->id, worker).ok()) return OkStatus();
   it->second.dropped = DropReason::kWithdrawn;
-  if (auto effects = attempt_->round->OnLost(*site, now); effects.ok()) Absorb(std::move(*effects), now, fx);
+  CountAsLost(worker, now, fx);
   return OkStatus();
 }
 
@@ -288,6 +296,7 @@ void JobMachine::Exclude(const secagg::Aborted& aborted) {
 
 void JobMachine::CloseAttempt(AbortReason reason, CoreEffects* fx) {
   for (const SpiffeId& id : attempt_->roster) {
+    regions_.at(id).gone_at.reset();
     if (regions_.at(id).connected) fx->send.push_back({id, AttemptAborted{attempt_->id, reason}});
   }
   fx->drop_attempts.push_back(attempt_->id);
@@ -379,6 +388,9 @@ Status JobMachine::OnSumFailed(const AttemptId& id, Instant now, CoreEffects* fx
 }
 
 void JobMachine::OnTimer(Instant now, CoreEffects* fx) {
+  // Each of them may end the attempt.
+  for (auto it = regions_.begin(); attempt_ != nullptr && it != regions_.end(); ++it)
+    if (it->second.gone_at && now >= *it->second.gone_at) CountAsLost(it->first, now, fx);
   if (attempt_ == nullptr || !attempt_->deadline || now < *attempt_->deadline) return;
   attempt_->deadline.reset();
   if (auto effects = attempt_->round->OnTimer(now); effects.ok()) Absorb(std::move(*effects), now, fx);
@@ -412,7 +424,12 @@ void JobMachine::End(JobPhase phase, AbortReason failure, const std::string& tex
 
 std::optional<Instant> JobMachine::deadline() const {
   if (HasEnded(phase_)) return std::nullopt;
-  if (attempt_ != nullptr) return attempt_->deadline;
+  if (attempt_ != nullptr) {
+    std::optional<Instant> next = attempt_->deadline;
+    for (const auto& [id, region] : regions_)
+      if (region.gone_at && (!next || *region.gone_at < *next)) next = region.gone_at;
+    return next;
+  }
   const Instant waited = due_ + Millis(spec_->cohort.wait_ms);
   // Past both instants only an event can make the job ready.
   return std::max(not_before_, AllSettled() ? not_before_ : waited);

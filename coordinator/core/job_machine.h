@@ -19,6 +19,7 @@ struct CoreContext {
   uint32_t minimum_cohort = 0;             // the charter's
   const crypto::SigningKey* key = nullptr;
   const secagg::PeerVerifier* peers = nullptr;
+  Millis reconnect_grace{0};  // a step waits so long for a site whose connection broke
 };
 
 /// One job from registration to its end.
@@ -88,6 +89,7 @@ class JobMachine {
     uint32_t phase = 0;
     uint32_t permille = 0;
     DropReason dropped = DropReason::kNone;
+    std::optional<Instant> gone_at;  // connection broke; the open attempt waits until here
   };
   struct Attempt {
     AttemptId id;
@@ -106,6 +108,7 @@ class JobMachine {
   StatusOr<std::vector<SpiffeId>> SoundRoster(const std::vector<SpiffeId>& eligible) const;
   bool AllSettled() const;
   void ResendStep(const SpiffeId& worker, Instant now, CoreEffects* fx);
+  void CountAsLost(const SpiffeId& worker, Instant now, CoreEffects* fx);
   bool Settled(const std::string& jurisdiction) const;
   StatusOr<SiteIndex> SiteOf(const AttemptId& id, const SpiffeId& worker) const;
   void Absorb(secagg::CoordinatorEffects effects, Instant now, CoreEffects* fx);

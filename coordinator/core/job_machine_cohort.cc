@@ -130,6 +130,7 @@ void JobMachine::StartAttempt(const std::vector<SpiffeId>& roster, Instant now, 
   }
   for (auto& [id, region] : regions_) {
     region.dropped = DropReason::kNone;
+    region.gone_at.reset();
     region.phase = 0;
     region.permille = 0;
   }

@@ -16,6 +16,7 @@ CoreContext ContextOf(const Hub::Parts& parts) {
   for (const auto& member : parts.charter->charter.members)
     context.jurisdictions.push_back(member.jurisdiction);
   context.minimum_cohort = parts.charter->charter.minimum_cohort;
+  context.reconnect_grace = parts.reconnect_grace;
   context.key = parts.key;
   context.peers = parts.peers;
   return context;
@@ -264,17 +265,18 @@ void Hub::Lost(const SpiffeId& worker, const SessionLink* link) {
   });
 }
 
-void Hub::Event(const SpiffeId& worker, const SessionLink* link, WorkerEvent event) {
-  Post([this, worker, link, event = std::move(event)] {
-    if (!IsCurrent(worker, link)) return;
+void Hub::Event(const SpiffeId& worker, std::shared_ptr<SessionLink> link, WorkerEvent event) {
+  Post([this, worker, link = std::move(link), event = std::move(event)] {
+    if (!IsCurrent(worker, link.get())) return;
     Take(worker, "a message", core_.OnWorkerEvent(worker, event, parts_.clock->Now()));
+    link->Taken();
   });
 }
 
-void Hub::Header(const SpiffeId& worker, const SessionLink* link,
+void Hub::Header(const SpiffeId& worker, std::shared_ptr<SessionLink> link,
                  secagg::Signed<secagg::InputHeader> header) {
-  Post([this, worker, link, header = std::move(header)] {
-    if (!IsCurrent(worker, link)) return;
+  Post([this, worker, link = std::move(link), header = std::move(header)] {
+    if (!IsCurrent(worker, link.get())) return;
     const auto spool = parts_.uploads->Find(header.body.id, worker);
     uint64_t elements = 0;
     Digest digest;
@@ -287,14 +289,13 @@ void Hub::Header(const SpiffeId& worker, const SessionLink* link,
     }
     CoreEffects refused;
     auto fx = core_.OnUploaded(worker, elements, digest, header, parts_.clock->Now(), &refused);
-    if (fx.ok()) {
-      Apply(std::move(*fx));
-      return;
+    if (!fx.ok()) {
+      spdlog::warn("{}: upload for {} refused: {}", worker.Brief(), header.body.id.Brief(),
+                   ToString(fx.status()));
+      (void)parts_.uploads->Take(header.body.id, worker);
     }
-    spdlog::warn("{}: upload for {} refused: {}", worker.Brief(), header.body.id.Brief(),
-                 ToString(fx.status()));
-    (void)parts_.uploads->Take(header.body.id, worker);
-    Apply(std::move(refused));
+    Apply(fx.ok() ? std::move(*fx) : std::move(refused));
+    link->Taken();
   });
 }
 
@@ -330,6 +331,12 @@ StatusOr<Hub::Submitted> Hub::Submit(const policy::SignedJob& job, const SpiffeI
   if (known.ok()) return Submitted{verified.id, true};
   if (known.status().code() != StatusCode::kNotFound) return known.status();
   RETURN_IF_ERROR(core_.CheckSpec(verified.spec));  // reads what never changes
+  // Before anything is stored for it.
+  ASSIGN_OR_RETURN(const Submitted room, Ask<Submitted>([this]() -> StatusOr<Submitted> {
+                     RETURN_IF_ERROR(core_.CheckRoom());
+                     return Submitted{};
+                   }));
+  (void)room;
   if (const uint64_t bytes = parts_.blobs->StateBytes(); bytes > parts_.max_state_bytes) {
     return ResourceExhausted("the state folder holds {} bytes, at most {} are allowed", bytes,
                              parts_.max_state_bytes);

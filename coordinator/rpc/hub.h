@@ -28,6 +28,8 @@ class SessionLink {
   virtual void Send(std::shared_ptr<const ToWorkerMessage> message) = 0;
   /// Ends the stream with `why`.
   virtual void Close(const Status& why) = 0;
+  /// The hub has dealt with the last message: the next one may be read.
+  virtual void Taken() = 0;
 };
 
 /// Owns the core and the loop thread that feeds it: gRPC threads enqueue, the loop decides, journals, sends.
@@ -47,6 +49,7 @@ class Hub {
     std::unique_ptr<Uploads> uploads;
     CoreLimits limits;
     uint64_t max_state_bytes = 0;
+    Millis reconnect_grace{0};
     std::function<void()> fatal;  // asks the process to end with exit code 1
   };
   /// Restores the journal's jobs. DataLoss when one does not match its own name.
@@ -57,8 +60,11 @@ class Hub {
   void Connected(const WorkerInfo& worker, std::shared_ptr<SessionLink> link);
   /// Only when `link` is still the worker's stream.
   void Lost(const SpiffeId& worker, const SessionLink* link);
-  void Event(const SpiffeId& worker, const SessionLink* link, WorkerEvent event);
-  void Header(const SpiffeId& worker, const SessionLink* link, secagg::Signed<secagg::InputHeader> header);
+  /// One message of a stream at a time: `link->Taken()` asks for the next, so that a worker that floods only
+  /// fills its own connection.
+  void Event(const SpiffeId& worker, std::shared_ptr<SessionLink> link, WorkerEvent event);
+  void Header(const SpiffeId& worker, std::shared_ptr<SessionLink> link,
+              secagg::Signed<secagg::InputHeader> header);
 
   // ---- From operators' calls; they wait for the loop. Unavailable while the disk is full, and when the
   // loop is too busy or stopping.

@@ -39,6 +39,7 @@ struct Server::Impl {
 Status Server::Impl::LoadIdentity(const policy::CoordinatorConfig& config) {
   ASSIGN_OR_RETURN(charter, policy::LoadPinnedCharter(config.charter.file.string(), config.charter.hash));
   ASSIGN_OR_RETURN(identity.certificate_chain, ReadTextFile(config.certificate, crypto::kMaxChainBytes));
+  RETURN_IF_ERROR(CheckPrivateFile(config.key));
   ASSIGN_OR_RETURN(identity.private_key, ReadTextFile(config.key, 64 * 1024));
   ASSIGN_OR_RETURN(key, crypto::SigningKey::FromPem(AsBytes(identity.private_key)));
   ASSIGN_OR_RETURN(const crypto::PeerIdentity self,
@@ -70,6 +71,7 @@ Status Server::Impl::OpenState(const policy::CoordinatorConfig& config, std::fun
   parts.limits.max_workers = config.limits.max_workers;
   parts.limits.max_vector_elements = config.limits.max_vector_elements;
   parts.max_state_bytes = config.limits.max_state_bytes;
+  parts.reconnect_grace = Millis(config.limits.reconnect_grace_ms);
   parts.fatal = std::move(fatal);
   ASSIGN_OR_RETURN(hub, Hub::Make(std::move(parts)));
   return OkStatus();

@@ -23,6 +23,7 @@ class Link final : public SessionLink {
   explicit Link(Session* session) : session_(session) {}
   void Send(std::shared_ptr<const ToWorkerMessage> message) override;
   void Close(const Status& why) override;
+  void Taken() override;
   void Detach() {
     const std::lock_guard lock(mutex_);
     session_ = nullptr;
@@ -54,12 +55,19 @@ class Session final : public grpc::ServerBidiReactor<pb::WorkerMessage, pb::Coor
       End(OkStatus());
       return;
     }
-    if (const Status status = OnMessage(); !status.ok()) {
+    bool handed = false;
+    if (const Status status = OnMessage(&handed); !status.ok()) {
       spdlog::warn("{}: session ended: {}", worker_.id.Brief(), ToString(status));
       End(status);
       return;
     }
-    StartRead(&in_);
+    // The hub asks for the next one when it has dealt with this: no queue that a worker could fill.
+    if (!handed) ReadNext();
+  }
+
+  void ReadNext() {
+    const std::lock_guard lock(mutex_);
+    if (!ended_) StartRead(&in_);
   }
 
   void OnWriteDone(bool ok) override {
@@ -118,14 +126,17 @@ class Session final : public grpc::ServerBidiReactor<pb::WorkerMessage, pb::Coor
     Finish(tls::ToGrpc(why_));
   }
 
-  Status OnMessage() {
+  /// \param handed whether the hub has the message, and will say when it wants the next
+  Status OnMessage(bool* handed) {
     hub_.traffic().AddUp(worker_.id, in_.ByteSizeLong());
     if (!greeted_) return OnHello();
     ASSIGN_OR_RETURN(FromWorker message, FromProto(in_));
     if (auto* event = std::get_if<WorkerEvent>(&message)) {
-      hub_.Event(worker_.id, link_.get(), std::move(*event));
+      *handed = true;
+      hub_.Event(worker_.id, link_, std::move(*event));
     } else if (auto* header = std::get_if<secagg::Signed<secagg::InputHeader>>(&message)) {
-      hub_.Header(worker_.id, link_.get(), std::move(*header));
+      *handed = true;
+      hub_.Header(worker_.id, link_, std::move(*header));
     }
     return OkStatus();
   }
@@ -176,6 +187,11 @@ void Link::Send(std::shared_ptr<const ToWorkerMessage> message) {
 void Link::Close(const Status& why) {
   const std::lock_guard lock(mutex_);
   if (session_ != nullptr) session_->End(why);
+}
+
+void Link::Taken() {
+  const std::lock_guard lock(mutex_);
+  if (session_ != nullptr) session_->ReadNext();
 }
 
 }  // namespace

@@ -220,10 +220,11 @@ StatusOr<std::vector<MaskKey>> WorkerRound::Machine::DeriveMasks() const {
   return masks;
 }
 
-StatusOr<WorkerEffects> WorkerRound::Machine::BeginInput(Instant) {
+StatusOr<WorkerEffects> WorkerRound::Machine::BeginInput(Instant now) {
   if (state_.phase >= kInputBegun && state_.phase <= kDone)
     return Refuse(kMaskSpent, "step 5 has begun before");
   if (state_.phase != kReady) return Refuse(kWrongPhase, "input while {}", WorkerPhaseName(state_.phase));
+  if (now > state_.input_until) return Refuse(kLate, "the time for input is over");
   ASSIGN_OR_RETURN(state_.masks, DeriveMasks());
   state_.seed = Secret32();
   state_.mask.secret = Secret32();
@@ -409,6 +410,7 @@ SiteIndex WorkerRound::site() const { return machine_->state().site; }
 const Digest& WorkerRound::t0() const { return machine_->state().t0; }
 const Digest& WorkerRound::t1() const { return machine_->state().t1; }
 const Digest& WorkerRound::t2() const { return machine_->state().t2; }
+Instant WorkerRound::input_until() const { return machine_->state().input_until; }
 const std::vector<SiteIndex>& WorkerRound::survivors() const { return machine_->state().survivors; }
 
 }  // namespace concordat::secagg

@@ -98,7 +98,8 @@ class WorkerRound {
   /// Step 4. Becomes kReady, or sends Signed<Complaint> and is over.
   StatusOr<WorkerEffects> OnDelivery(const Signed<Delivery>& delivery, Instant now);
   /// Before step 5: the charge is made and the vector encoded. Persist the record before the first byte of
-  /// y_i is written anywhere or sent: from here on the encoded vector is spent, whatever happens. Only once.
+  /// y_i is written anywhere or sent: from here on the encoded vector is spent, whatever happens. Only once;
+  /// kLate after input_until().
   StatusOr<WorkerEffects> BeginInput(Instant now);
   /// The masks of y_i, own and pairwise: once, after BeginInput. The caller drops them when y_i is written.
   /// kMaskSpent the second time and after a restart.
@@ -124,6 +125,8 @@ class WorkerRound {
   const Digest& t0() const;
   const Digest& t1() const;
   const Digest& t2() const;
+  /// After this the coordinator takes no input any more: nothing is worth charging for. Set by OnDelivery.
+  Instant input_until() const;
   /// U3 as signed; empty before step 6.
   const std::vector<SiteIndex>& survivors() const;
 

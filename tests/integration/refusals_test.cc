@@ -172,6 +172,17 @@ TEST(RefusalsTest, AWorkerDoesNotStartWithACertificateThatIsNotItsOwn) {
   EXPECT_THAT(text, HasSubstr("pins aaaa"));
 }
 
+TEST(RefusalsTest, AWorkerDoesNotStartWhenItsTrainerCouldReachItsKeys) {
+  Federation federation(Planted());
+  const auto config = federation.Region("es.example") / "worker.yaml";
+  std::string text = *ReadTextFile(config);
+  ASSERT_EQ(text.find("scratch:"), std::string::npos);
+  ASSERT_OK(WriteFileAtomically(config, text + "scratch: .\n"));
+  const auto [code, error] = RefusedStart(federation, "es.example");
+  EXPECT_EQ(code, 2);
+  EXPECT_THAT(error, HasSubstr("the trainer may write there"));
+}
+
 TEST(RefusalsTest, AWorkerUnderAnotherCharterIsToldWhichOne) {
   Federation federation(Planted());
   // The members sign a second text; one region moves to it, the coordinator does not.

@@ -122,6 +122,7 @@ certificate: coordinator/cert.pem
 key: coordinator/key.pem
 state: state
 log: coordinator.log
+limits: {{reconnect_grace: {grace}ms}}
 )";
 
 }  // namespace
@@ -169,7 +170,8 @@ Federation::Federation(FederationOptions options) : options_(std::move(options))
   for (size_t i = 0; i < options_.jurisdictions.size(); ++i) WriteRegion(i);
   Must(WriteFileAtomically(
       coordinator_folder() / "coordinator.yaml",
-      fmt::format(kCoordinator, fmt::arg("port", port_), fmt::arg("charter", charter_.hex()))));
+      fmt::format(kCoordinator, fmt::arg("port", port_), fmt::arg("charter", charter_.hex()),
+                  fmt::arg("grace", options_.reconnect_grace.count()))));
 }
 
 Federation::~Federation() {

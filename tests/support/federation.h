@@ -42,6 +42,8 @@ struct FederationOptions {
   std::filesystem::path worker, trainer;
   /// Each region's budget, "unlimited" or a number.
   std::string epsilon = "unlimited";
+  /// How long a step waits for a worker whose connection broke.
+  std::chrono::milliseconds reconnect_grace{1'000};
   /// JSONL of a region, by its place in the list.
   std::function<std::string(size_t)> records;
 };

@@ -114,6 +114,9 @@ StatusOr<Job> WorkerCore::OpenNotice(const JobNotice& notice, Instant now) const
   ASSIGN_OR_RETURN(job.facts, policy::OpenJob(notice.job, p_.charter, now));
   ASSIGN_OR_RETURN(job.layout, AdapterLayout::Make(job.facts.spec.base_model.shape, job.facts.spec.adapter));
   job.base_model_absent = job.facts.spec.base_model.sha256 != p_.base_model;
+  // The adapter's length follows from the shape: it is not believed, else a job could ask for any memory.
+  if (!job.base_model_absent && !(job.facts.spec.base_model.shape == p_.base_shape))
+    return InvalidArgument("the job states another shape than its base model has");
   if (const auto it = standings_.find(job.id()); it != standings_.end()) job.standing = it->second;
   if (const auto it = chains_.find(job.id()); it != chains_.end()) job.chain = it->second;
   return job;
@@ -166,7 +169,7 @@ void WorkerCore::OnNotice(const JobNotice& notice, Instant now) {
   }
   job->run = job->run || notice.run;
   job->ended = job->ended && !notice.run;
-  job->rounds_done = std::max(job->rounds_done, notice.rounds_done);
+  job->rounds_done = std::max(job->rounds_done, std::min(notice.rounds_done, job->facts.spec.rounds));
   Requote(*job, now);
   const JobAnswer answer = AnswerOf(*job, desk_.state() == TrainerDesk::State::kBarred);
   fx_.send.push_back(answer);

@@ -31,6 +31,7 @@ struct CoreParams {
   policy::DatasetCard card;
   const policy::Ledger* ledger = nullptr;  // read only: the shell charges
   Digest base_model;                       // of the model that this region has
+  ModelShape base_shape;                   // and what its file says of itself
   DeskOptions desk;
   Millis rest_after{300'000};  // without live jobs, the trainer ends after this
 };

@@ -261,6 +261,11 @@ void WorkerCore::MayBegin(const JobId& id, Instant now) {
   const secagg::Offer& offer = open.offer.body;
   const bool have = job->delta && job->delta->round == offer.id.round && job->delta->adapter == offer.adapter;
   if (!have || open.charging || open.round.phase() != WorkerPhase::kReady) return;
+  if (now > open.round.input_until()) {
+    // The coordinator goes on without this worker; a charge would buy nothing.
+    Say(LogLine::Level::kWarning, fmt::format("{}: trained too late for its input", offer.id.Brief()));
+    return Close(id);
+  }
   if (p_.ledger->SpentAfter(now, std::span(&open.charge, 1)) > p_.ledger->budget().epsilon)
     return Leave(id, DropoutCode::kBudgetSpent, RefusalCode::kNone, now);
   open.charging = true;

@@ -1,17 +1,37 @@
-#include <sys/stat.h>
+#include <algorithm>
 
 #include "common/clock.h"
+#include "common/files.h"
 #include "worker/model/weight_source.h"
 #include "worker/rpc/worker_shell.h"
 
 namespace concordat::worker {
 namespace {
 
-Status CheckPrivate(const std::filesystem::path& path) {
-  struct stat info {};
-  if (::stat(path.c_str(), &info) != 0) return ErrnoStatus(errno, "cannot open", path);
-  if ((info.st_mode & 077) != 0)
-    return PermissionDenied("{}: others may read this key: chmod 600 it", path.string());
+bool Within(const std::filesystem::path& inner, const std::filesystem::path& outer) {
+  std::error_code error;
+  const auto a = std::filesystem::weakly_canonical(inner, error);
+  const auto b = std::filesystem::weakly_canonical(outer, error);
+  const auto [end, rest] = std::mismatch(b.begin(), b.end(), a.begin(), a.end());
+  return end == b.end() || (std::next(end) == b.end() && end->empty());
+}
+
+/// What the trainer may write or read must hold nothing that it may not: it has the records and no keys.
+Status CheckApart(const policy::WorkerConfig& config, const policy::DatasetCard& card) {
+  const std::filesystem::path* kept[] = {&config.key,      &config.state,  &config.ledger,
+                                         &config.receipts, &config.policy, &card.split_key};
+  for (const std::filesystem::path* path : kept) {
+    if (Within(*path, config.scratch))
+      return InvalidArgument(
+          "scratch {}: the trainer may write there, and {} lies in it: give it a folder of its own",
+          config.scratch.string(), path->string());
+    if (path != &card.split_key && Within(*path, card.path))
+      return InvalidArgument("dataset {}: the trainer may read there, and {} lies in it: move one of them",
+                             card.path.string(), path->string());
+  }
+  if (Within(card.path, config.scratch))
+    return InvalidArgument("scratch {}: the trainer may write there, and the dataset {} lies in it",
+                           config.scratch.string(), card.path.string());
   return OkStatus();
 }
 
@@ -26,7 +46,8 @@ StatusOr<WorkerSetup> LoadSetup(const std::string& config_path, Instant now) {
   ASSIGN_OR_RETURN(setup.policy, policy::LoadRegionPolicy(config.policy.string()));
   ASSIGN_OR_RETURN(setup.card, policy::LoadDatasetCard(config.dataset_card.string()));
   ASSIGN_OR_RETURN(setup.chain, ReadTextFile(config.certificate, crypto::kMaxChainBytes));
-  RETURN_IF_ERROR(CheckPrivate(config.key));
+  RETURN_IF_ERROR(CheckApart(config, setup.card));
+  RETURN_IF_ERROR(CheckPrivateFile(config.key));
   ASSIGN_OR_RETURN(setup.key_pem, ReadTextFile(config.key, 1 << 16));
   auto peer = policy::CheckPeer(setup.charter.charter, setup.chain, now);
   if (!peer.ok()) return Annotate(peer.status(), config.certificate.string());
@@ -42,6 +63,8 @@ StatusOr<WorkerSetup> LoadSetup(const std::string& config_path, Instant now) {
   if (!split_key.ok()) return Annotate(split_key.status(), setup.card.split_key.string());
   setup.split_key = *split_key;
   ASSIGN_OR_RETURN(setup.base_model, model::HashModel(config.base_model));
+  ASSIGN_OR_RETURN(const auto weights, model::OpenWeights(config.base_model));
+  setup.base_shape = weights->config().shape;
   setup.address = config.coordinator_address.empty() ? setup.charter.charter.coordinator.address
                                                      : config.coordinator_address;
   setup.trainer = config.trainer;

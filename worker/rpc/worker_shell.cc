@@ -96,6 +96,7 @@ Status WorkerShell::MakeCore() {
   params.card = setup_.card;
   params.ledger = ledger_.get();
   params.base_model = setup_.base_model;
+  params.base_shape = setup_.base_shape;
   sandbox::Configure& configure = params.desk.configure;
   configure.base_model = setup_.config.base_model.string();
   configure.base_model_sha256 = setup_.base_model;
@@ -120,6 +121,7 @@ void WorkerShell::Connect() {
   options.coordinator = {coordinator.root_pem, coordinator.id, coordinator.key_hash()};
   options.charter = setup_.charter.hash;
   channel_ = OpenChannel(options, clock_);
+  dial_ = [options, clock = &clock_] { return OpenBulkChannel(options, *clock); };
   fetcher_ = std::make_unique<Fetcher>(setup_.config.state / "adapters", channel_, [this](Fetched fetched) {
     auto shared = std::make_shared<Fetched>(std::move(fetched));
     loop_.Post([this, shared] { Apply(core_->OnFetched(*shared, clock_.Now())); });
@@ -300,7 +302,7 @@ void WorkerShell::Do(const TellTrainer& tell) {
 
 void WorkerShell::Do(StartUpload& order) {
   const AttemptId id = order.id;
-  auto upload = std::make_unique<Upload>(std::move(order), setup_.config.state / "outbox", channel_,
+  auto upload = std::make_unique<Upload>(std::move(order), setup_.config.state / "outbox", dial_,
                                          [this](UploadEvent event) {
                                            auto shared = std::make_shared<UploadEvent>(std::move(event));
                                            loop_.Post([this, shared] { OnUploadEvent(*shared); });

@@ -27,6 +27,7 @@ struct WorkerSetup {
   std::string chain;    // PEM, leaf first
   std::string key_pem;  // for TLS
   Digest base_model;
+  ModelShape base_shape;
   Digest split_key;
   std::string address;            // of the coordinator
   std::filesystem::path trainer;  // the program
@@ -86,6 +87,7 @@ class WorkerShell {
   std::unique_ptr<WorkerCore> core_;
   EventLoop loop_;
   std::shared_ptr<grpc::Channel> channel_;
+  Dial dial_;  // for uploads
   std::unique_ptr<Session> session_;
   std::unique_ptr<Fetcher> fetcher_;
   std::unique_ptr<TrainerProcess> trainer_;

@@ -49,9 +49,10 @@ TEST(SafetensorsTest, WritesTheSameBytesForTheSameInputAndAlignsData) {
 }
 
 TEST(SafetensorsTest, ReadsAScalarAndUnorderedHeaders) {
-  const auto read = ReadSafetensors(File(
+  const auto file = File(
       R"({"b":{"shape":[2],"data_offsets":[4,6],"dtype":"U8"},"a":{"dtype":"F32","shape":[],"data_offsets":[0,4]}})",
-      6));
+      6);
+  const auto read = ReadSafetensors(file);  // what it gives points into the file
   ASSERT_TRUE(read.ok()) << read.status();
   EXPECT_EQ((*read)[0].name, "a");
   EXPECT_EQ((*read)[1].data[0], 4);

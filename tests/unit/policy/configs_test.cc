@@ -51,7 +51,7 @@ std::vector<Example> Examples() {
        {}},
       {"coordinator.yaml",
        [](std::string_view t) { return ParseCoordinatorConfig(t, "coordinator.yaml", "/r").status(); },
-       {"limits", "max_jobs", "max_workers", "max_vector_elements", "max_state_bytes", "idle_timeout"}},
+       {"limits", "max_jobs", "max_workers", "max_vector_elements", "max_state_bytes", "idle_timeout", "reconnect_grace"}},
       {"region-policy.yaml",
        [](std::string_view t) { return ParseRegionPolicy(t, "region-policy.yaml").status(); },
        {"min_colluding", "min_metrics_noise_multiplier", "max_batch_sequences"}},

@@ -76,9 +76,9 @@ struct Site {
 /// Carries messages between a core and its sites, journals like the shell, and answers sum orders.
 class World {
  public:
-  explicit World(std::vector<std::string> jurisdictions, CoreLimits limits = {})
+  explicit World(std::vector<std::string> jurisdictions, CoreLimits limits = {}, Millis grace = Millis(0))
       : key_(crypto::SigningKey::Generate(random_)),
-        context_{H("charter"), jurisdictions, 3, &key_, &peers_},
+        context_{H("charter"), jurisdictions, 3, &key_, &peers_, grace},
         core_(context_, limits) {
     for (const std::string& j : jurisdictions) AddSite(j, "w1");
   }
@@ -575,6 +575,37 @@ TEST(CoordinatorCoreTest, AWorkerThatReconnectsGetsTheMessageOfTheOpenStepAgain)
   EXPECT_EQ(world.site("gb").offers.size(), 1u);
   EXPECT_EQ(world.View(job).phase, JobPhase::kDone);
   EXPECT_EQ(world.View(job).rounds[0].survivors.size(), 4u);
+}
+
+TEST(CoordinatorCoreTest, AStepWaitsAWhileForAConnectionThatBrokeAndNoLonger) {
+  World world(kFour, {}, Millis(15'000));
+  world.site("gb").mute_input = true;
+  world.ConnectAll();
+  const JobId job = world.Submit(SomeSpec(1));
+  // It comes back in time, and is a survivor.
+  auto round = std::move(world.site("gb").round);
+  world.Lose(world.site("gb"));
+  world.Advance(Millis(14'999));
+  EXPECT_EQ(world.View(job).rounds.size(), 0u);
+  world.site("gb").round = std::move(round);
+  world.Connect(world.site("gb"));
+  world.Advance(Millis(20'000));
+  EXPECT_EQ(world.View(job).rounds.size(), 0u) << "a site that is back is waited for until the deadline";
+  // Gone again, and for good.
+  world.Lose(world.site("gb"));
+  world.AdvanceToDeadline();
+  ASSERT_EQ(world.View(job).rounds.size(), 1u);
+  EXPECT_EQ(world.View(job).rounds[0].missing, std::vector<SpiffeId>{world.site("gb").id});
+}
+
+TEST(CoordinatorCoreTest, AWorkerThatSaysThatItGoesIsNotWaitedForAtAll) {
+  World world(kFour, {}, Millis(15'000));
+  world.site("gb").mute_input = true;
+  world.ConnectAll();
+  const JobId job = world.Submit(SomeSpec(1));
+  ASSERT_OK(world.Event(world.site("gb"), Dropout{{job, 0, 0}, 8, 0}));
+  world.Lose(world.site("gb"));
+  EXPECT_EQ(world.View(job).rounds.size(), 1u);
 }
 
 TEST(CoordinatorCoreTest, AnUploadThatIsNotWhatItsHeaderSaysDropsTheSite) {

@@ -162,6 +162,7 @@ class Region {
     params.card = card;
     params.ledger = ledger.get();
     params.base_model = base_model;
+    params.base_shape = base_shape;
     params.desk.configure.sandbox_required = policy.sandbox == policy::SandboxMode::kRequired;
     auto made = WorkerCore::Make(std::move(params), journal);
     ASSERT_OK(made);
@@ -260,6 +261,7 @@ class Region {
   policy::RegionPolicy policy = OpenPolicy();
   policy::DatasetCard card = OpenCard();
   Digest base_model = crypto::Sha256(AsBytes("tiny model"));
+  ModelShape base_shape{2, 32, 64, 4, 2, 8};
   std::vector<Record> journal;
   std::vector<Evidence> evidence;
   std::vector<policy::Receipt> receipts;

@@ -472,6 +472,21 @@ TEST(WorkerCoreTest, ABudgetSpentWhileTrainingStopsTheUpload) {
   EXPECT_EQ(region.ledger->entries().size(), 3u);
 }
 
+TEST(WorkerCoreTest, ADeltaThatIsReadyAfterTheTimeForInputIsNotChargedFor) {
+  Federation f;
+  Region& region = *f.regions[0];
+  region.hold_training = true;
+  f.StartAll();
+  f.Notify();
+  f.Begin(0, 0);
+  f.Run();
+  region.now = region.now + Millis(f.job.spec.deadlines.input_ms) + Millis(1);
+  region.FinishTraining();
+  EXPECT_TRUE(region.ledger->entries().empty());
+  EXPECT_TRUE(region.uploads.empty());
+  EXPECT_EQ(region.core->status().attempt, AttemptId{});
+}
+
 TEST(WorkerCoreTest, ALedgerThatCannotBeWrittenLetsNothingLeave) {
   Federation f;
   f.regions[0]->ledger_fails = true;
@@ -632,6 +647,16 @@ TEST(WorkerCoreTest, ARegionWithAnotherBaseModelSaysThatItIsAbsent) {
   f.StartAll();
   f.Notify();
   EXPECT_EQ(f.regions[0]->Sent<JobAnswer>().back().rules, std::vector{policy::RuleCode::kBaseModelAbsent});
+}
+
+TEST(WorkerCoreTest, AJobThatStatesAnotherShapeThanItsBaseModelHasIsRefused) {
+  Federation f;
+  f.regions[0]->base_shape.hidden = 64;
+  f.StartAll();
+  f.Notify();
+  EXPECT_EQ(f.regions[0]->Sent<JobAnswer>().back().verdict, Verdict::kRefused);
+  EXPECT_EQ(f.regions[0]->Sent<JobAnswer>().back().rules, std::vector{policy::RuleCode::kJobMalformed});
+  EXPECT_TRUE(f.regions[0]->core->status().jobs.empty());
 }
 
 TEST(WorkerCoreTest, ATrainerThatIsNotLockedDownGetsNoTask) {
