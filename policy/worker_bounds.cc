@@ -3,8 +3,11 @@
 #include <algorithm>
 
 #include "policy/job_privacy.h"
+#include "privacy/secagg/refusal.h"
 
 namespace concordat::policy {
+
+using secagg::RefusalCode;
 
 StatusOr<secagg::WorkerBounds> BoundsFor(const RegionPolicy& policy, const Charter& charter,
                                          const Digest& charter_hash, const JobSpec& job,
@@ -48,31 +51,35 @@ Status FillOffer(const JobSpec& job, secagg::Offer* offer) {
 
 Status CheckOfferKeepsJob(const JobSpec& job, const secagg::Offer& offer) {
   if (offer.roster.size() < job.cohort.minimum) {
-    return PermissionDenied("offer: a roster of {} sites, where the job says at least {}",
-                            offer.roster.size(), job.cohort.minimum);
+    return secagg::Refuse(RefusalCode::kCohortTooSmall,
+                          "offer: a roster of {} sites, where the job says at least {}", offer.roster.size(),
+                          job.cohort.minimum);
   }
   const auto& invited = job.cohort.jurisdictions;
   for (const secagg::RosterEntry& entry : offer.roster) {
     if (!invited.empty() &&
         std::find(invited.begin(), invited.end(), entry.worker.jurisdiction()) == invited.end()) {
-      return PermissionDenied("offer: the roster has {}, whose jurisdiction the job does not invite",
-                              entry.worker.ToString());
+      return secagg::Refuse(RefusalCode::kRoster,
+                            "offer: the roster has {}, whose jurisdiction the job does not invite",
+                            entry.worker.ToString());
     }
   }
   secagg::Offer expected = offer;
   RETURN_IF_ERROR(FillOffer(job, &expected));
-  const auto differs = [](std::string_view what) {
-    return PermissionDenied("offer: {} is not what follows from the signed job", what);
+  const auto differs = [](RefusalCode code, std::string_view what) {
+    return secagg::Refuse(code, "offer: {} is not what follows from the signed job", what);
   };
-  if (offer.elements != expected.elements) return differs("the length of the vector");
-  if (offer.charter != expected.charter) return differs("the charter");
-  if (offer.base_model != expected.base_model) return differs("the base model");
-  if (offer.threshold != expected.threshold) return differs("the threshold");
-  if (offer.min_survivors != expected.min_survivors) return differs("the least number of survivors");
+  if (offer.elements != expected.elements) return differs(RefusalCode::kElements, "the length of the vector");
+  if (offer.charter != expected.charter) return differs(RefusalCode::kCharter, "the charter");
+  if (offer.base_model != expected.base_model) return differs(RefusalCode::kModel, "the base model");
+  if (offer.threshold != expected.threshold) return differs(RefusalCode::kThreshold, "the threshold");
+  if (offer.min_survivors != expected.min_survivors)
+    return differs(RefusalCode::kSurvivorMinimum, "the least number of survivors");
   if (offer.assumed_colluding != expected.assumed_colluding)
-    return differs("the assumed number of colluders");
-  if (offer.attempts_allowed != expected.attempts_allowed) return differs("the number of attempts");
-  if (offer.deadlines != expected.deadlines) return differs("a deadline");
+    return differs(RefusalCode::kColluding, "the assumed number of colluders");
+  if (offer.attempts_allowed != expected.attempts_allowed)
+    return differs(RefusalCode::kAttempts, "the number of attempts");
+  if (offer.deadlines != expected.deadlines) return differs(RefusalCode::kDeadlines, "a deadline");
   return OkStatus();
 }
 

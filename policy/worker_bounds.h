@@ -16,7 +16,8 @@ StatusOr<secagg::WorkerBounds> BoundsFor(const RegionPolicy& policy, const Chart
                                          const AttemptId& attempt, const Digest& adapter);
 
 /// Whether an offer says what the signed job says: roster at least `minimum` and of invited jurisdictions,
-/// t and m as they follow from n, nC, attempts, deadlines, elements. PermissionDenied naming the field.
+/// t and m as they follow from n, nC, attempts, deadlines, elements. PermissionDenied naming the field, with
+/// the RefusalCode that CheckOffer has for it.
 /// A worker runs it beside CheckOffer; a coordinator that makes its offers with FillOffer passes.
 Status CheckOfferKeepsJob(const JobSpec& job, const secagg::Offer& offer);
 

@@ -148,7 +148,12 @@ void WorkerCore::Enter(Job& job, const Signed<secagg::Offer>& offer, Instant now
   if (const Status fresh = CheckFresh(job, offer.body); !fresh.ok())
     return RefuseOffer(offer, DropoutCode::kProtocolViolation, fresh);
   const StatusOr<bool> here = HaveAdapter(job, offer, now);
-  if (!here.ok()) return RefuseOffer(offer, DropoutCode::kProtocolViolation, here.status());
+  if (!here.ok()) {
+    // An offer of another adapter than the last round made contradicts what was signed then: both are kept.
+    if (job.last_result && refused_offers_kept_ < kMaxRefusedOffersKept)
+      fx_.evidence.push_back(*job.last_result);
+    return RefuseOffer(offer, DropoutCode::kProtocolViolation, here.status());
+  }
   if (!*here) return;
 
   const auto bounds =
@@ -234,6 +239,7 @@ void WorkerCore::OnRoundMessage(const Signed<T>& message, Instant now) {
   const auto result = effects->result;
   Carry(open, *std::move(effects), now);
   if (complained) {
+    for (const auto& [key, evidence] : open.accepted) fx_.evidence.push_back(evidence);
     Say(LogLine::Level::kWarning, fmt::format("{}: shares do not match, complained", id.Brief()));
     Close(id.job);
     return;
@@ -463,6 +469,8 @@ void WorkerCore::OnSum(const JobId& id, const Fetched& fetched, Instant now) {
   TakeAdapter(job, made->hash, made->blob);
   job.rounds_done = std::max(job.rounds_done, made->blob->round);
   job.delta.reset();
+  if (const auto said = open.accepted.find("result"); said != open.accepted.end())
+    job.last_result = said->second;
   fx_.send.push_back(ResultAck{attempt, made->hash});
   Say(LogLine::Level::kInfo, fmt::format("{}: done, adapter {} recomputed from the sum of {} sites",
                                          attempt.Brief(), made->hash.brief(), result.survivors.size()));

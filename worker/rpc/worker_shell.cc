@@ -225,8 +225,9 @@ void WorkerShell::End() {
 Status WorkerShell::Persist(Effects& effects) {
   if (!effects.records.empty()) RETURN_IF_ERROR(journal_->Append(effects.records));
   for (const Evidence& evidence : effects.evidence) {
-    const auto stem = fmt::format("{}-{}-{}-{}", evidence.id.job.brief(), evidence.id.round,
-                                  evidence.id.attempt, evidence.name);
+    // With the body's digest: a second lie about the same step must not replace the first.
+    const auto stem = fmt::format("{}-{}-{}-{}-{}", evidence.id.job.brief(), evidence.id.round,
+                                  evidence.id.attempt, evidence.name, crypto::Sha256(evidence.body).brief());
     const auto folder = setup_.config.state / "evidence";
     RETURN_IF_ERROR(WriteFileAtomically(folder / (stem + ".body"), evidence.body, 0600));
     RETURN_IF_ERROR(WriteFileAtomically(folder / (stem + ".signature"), ByteView(evidence.signature), 0600));

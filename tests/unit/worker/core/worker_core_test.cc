@@ -354,7 +354,7 @@ INSTANTIATE_TEST_SUITE_P(
                       // Within the region's bounds, but not what the signed job says.
                       BadOffer{"WithAnotherDeadlineThanTheJobs",
                                [](secagg::Offer& o) { o.deadlines.input_ms += 1000; },
-                               secagg::RefusalCode::kNone}),
+                               secagg::RefusalCode::kDeadlines}),
     [](const auto& info) { return info.param.name; });
 
 TEST(WorkerCoreTest, AnOfferForAJobThatWasNotAnnouncedIsRefused) {
