@@ -2,6 +2,7 @@
 #define CONCORDAT_COORDINATOR_JOURNAL_SPOOL_H_
 
 #include <filesystem>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <span>
@@ -11,10 +12,17 @@
 
 namespace concordat::coordinator {
 
-/// One site's upload of one attempt while it arrives: a masked vector, never opened here. The file is not
-/// synced (a restart abandons the attempt) and is deleted with the object. Any thread.
+/// One site's upload of one attempt while it arrives: a masked vector, never opened here. Chunks may overtake
+/// each other by a bounded span, since a site sends over several connections. What is stored is never written
+/// again, so the digest is that of the file. The file is not synced (a restart abandons the attempt) and is
+/// deleted with the object. Any thread.
 class Spool {
  public:
+  /// How far past the stored prefix a chunk may end. Twice of what our own worker lets be under way.
+  static constexpr uint64_t kWindowBytes = 64 << 20;
+  /// Pieces that may lie past the prefix with gaps between them: 64 bytes of memory each.
+  static constexpr size_t kMaxPieces = 2048;
+
   /// Makes an empty file of mode 0600. AlreadyExists when there is one.
   /// \param total_bytes what the upload will have in the end
   static StatusOr<std::unique_ptr<Spool>> Create(std::filesystem::path path, uint64_t total_bytes);
@@ -22,16 +30,18 @@ class Spool {
   Spool(const Spool&) = delete;
   Spool& operator=(const Spool&) = delete;
 
-  /// Takes `data` at `offset` and returns the bytes stored so far. What lies within the stored prefix is
-  /// skipped, so that a chunk may be sent again; a gap is FailedPrecondition, naming what is stored; bytes
-  /// past the end are InvalidArgument. ResourceExhausted when the disk is full: nothing of the chunk counts
-  /// then.
+  /// Takes `data` at `offset` and returns the length of the prefix that is stored without a gap. OK says that
+  /// all of `data` is stored, in the prefix or past it. What is stored already is skipped, so that a chunk
+  /// may be sent again. FailedPrecondition, naming the prefix, for a chunk that ends past the window or that
+  /// leaves too many gaps; InvalidArgument for bytes past the end. ResourceExhausted when the disk is full:
+  /// nothing of the chunk counts then.
   StatusOr<uint64_t> Append(uint64_t offset, ByteView data);
   /// The digest of all bytes. FailedPrecondition while bytes are missing.
   StatusOr<Digest> Complete() const;
   /// Fills `out` from `offset`. DataLoss when the file is shorter than what was stored.
   Status Read(uint64_t offset, std::span<uint8_t> out) const;
 
+  /// Length of the prefix that is stored without a gap.
   uint64_t stored() const;
   uint64_t total() const { return total_; }
 
@@ -39,12 +49,21 @@ class Spool {
   Spool(std::filesystem::path path, FileDescriptor fd, uint64_t total)
       : path_(std::move(path)), fd_(std::move(fd)), total_(total) {}
 
+  using Pieces = std::map<uint64_t, uint64_t>;  // begin, end
+
+  Status CheckPlace(uint64_t offset, uint64_t size) const;
+  Pieces Missing(uint64_t begin, uint64_t end) const;
+  Status Write(uint64_t offset, ByteView data) const;
+  void Keep(const Pieces& written);
+  Status CatchUp();
+
   const std::filesystem::path path_;
   const FileDescriptor fd_;
   const uint64_t total_;
   mutable std::mutex mutex_;
   uint64_t stored_ = 0;          // guarded by mutex_
-  crypto::Sha256Stream digest_;  // guarded by mutex_
+  Pieces beyond_;                // guarded by mutex_; past stored_, apart from each other
+  crypto::Sha256Stream digest_;  // guarded by mutex_; of the first stored_ bytes
 };
 
 }  // namespace concordat::coordinator

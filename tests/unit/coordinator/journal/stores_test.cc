@@ -6,6 +6,7 @@
 
 #include <fstream>
 #include <numeric>
+#include <random>
 
 #include "coordinator/journal/blob_store.h"
 #include "coordinator/journal/spool.h"
@@ -91,13 +92,74 @@ TEST(SpoolTest, AChunkSentAgainChangesNothing) {
   EXPECT_EQ(*spool->Append(1000, ByteView(all).subspan(1000)), 2000u);
 }
 
-TEST(SpoolTest, RefusesAGapNamingWhatIsStored) {
+TEST(SpoolTest, ChunksThatOvertookEachOtherCountOnceTheGapIsClosed) {
   const TempDir dir;
-  ASSERT_OK_AND_ASSIGN(auto spool, Spool::Create(dir / "s", 2000));
+  const Bytes all = Pattern(5000);
+  ASSERT_OK_AND_ASSIGN(auto spool, Spool::Create(dir / "s", all.size()));
+  const auto put = [&](size_t begin, size_t end) {
+    return *spool->Append(begin, ByteView(all).subspan(begin, end - begin));
+  };
+  EXPECT_EQ(put(3000, 4000), 0u);
+  EXPECT_EQ(put(1000, 2000), 0u);
+  EXPECT_THAT(spool->Complete(), HasStatus(StatusCode::kFailedPrecondition, "have 0"));
+  EXPECT_EQ(put(0, 500), 500u);
+  EXPECT_EQ(put(400, 1100), 2000u);  // closes the first gap, overlapping both sides
+  EXPECT_EQ(put(4500, 5000), 2000u);
+  EXPECT_EQ(put(2000, 4800), 5000u);  // spans a stored piece and two gaps
+  EXPECT_EQ(*spool->Complete(), crypto::Sha256(all));
+}
+
+TEST(SpoolTest, AnyOrderAndAnyOverlapGiveTheSameFileAndItsDigest) {
+  const uint64_t seed = std::random_device{}();
+  SCOPED_TRACE(::testing::Message() << "seed " << seed);
+  std::mt19937_64 random(seed);
+  const TempDir dir;
+  const Bytes all = Pattern(20'000);
+  for (int run = 0; run < 20; ++run) {
+    ASSERT_OK_AND_ASSIGN(auto spool, Spool::Create(dir / "s", all.size()));
+    uint64_t stored = 0;
+    while (stored < all.size()) {
+      const size_t begin = random() % all.size();
+      const size_t size = 1 + random() % std::min<size_t>(3000, all.size() - begin);
+      ASSERT_OK_AND_ASSIGN(const uint64_t now, spool->Append(begin, ByteView(all).subspan(begin, size)));
+      ASSERT_GE(now, stored);
+      stored = now;
+    }
+    ASSERT_EQ(*spool->Complete(), crypto::Sha256(all));
+    Bytes read(all.size());
+    ASSERT_OK(spool->Read(0, read));
+    ASSERT_EQ(read, all);
+  }
+}
+
+TEST(SpoolTest, WhatIsStoredPastAGapIsNeverReplaced) {
+  const TempDir dir;
+  const Bytes all = Pattern(3000);
+  ASSERT_OK_AND_ASSIGN(auto spool, Spool::Create(dir / "s", all.size()));
+  ASSERT_OK(spool->Append(1000, ByteView(all).subspan(1000, 1000)));
+  Bytes other(all);
+  std::fill(other.begin() + 1000, other.begin() + 2000, uint8_t{9});
+  EXPECT_EQ(*spool->Append(0, other), 3000u);
+  EXPECT_EQ(*spool->Complete(), crypto::Sha256(all));
+}
+
+TEST(SpoolTest, RefusesAChunkFarPastTheGapNamingWhatIsStored) {
+  const TempDir dir;
+  ASSERT_OK_AND_ASSIGN(auto spool, Spool::Create(dir / "s", 2 * Spool::kWindowBytes));
   ASSERT_OK(spool->Append(0, Bytes(100)));
-  EXPECT_THAT(spool->Append(101, Bytes(10)), HasStatus(StatusCode::kFailedPrecondition,
-                                                       "expected a chunk at offset 100 or before, got 101"));
+  EXPECT_OK(spool->Append(Spool::kWindowBytes + 90, Bytes(10)));
+  EXPECT_THAT(spool->Append(Spool::kWindowBytes + 91, Bytes(10)),
+              HasStatus(StatusCode::kFailedPrecondition, "bytes past 100, got one at"));
   EXPECT_EQ(spool->stored(), 100u);
+}
+
+TEST(SpoolTest, RefusesMoreGapsThanItWouldRemember) {
+  const TempDir dir;
+  ASSERT_OK_AND_ASSIGN(auto spool, Spool::Create(dir / "s", 10 * Spool::kMaxPieces));
+  for (size_t i = 0; i < Spool::kMaxPieces; ++i) ASSERT_OK(spool->Append(2 * i + 1, Bytes(1)));
+  EXPECT_THAT(spool->Append(2 * Spool::kMaxPieces + 1, Bytes(1)),
+              HasStatus(StatusCode::kFailedPrecondition, "pieces lie past it"));
+  EXPECT_EQ(*spool->Append(0, Bytes(2)), 2u);  // the prefix always grows
 }
 
 TEST(SpoolTest, RefusesBytesPastTheEnd) {
