@@ -3,9 +3,12 @@
 #include <algorithm>
 #include <array>
 #include <bit>
+#include <cstdlib>
+#include <vector>
 
 #include "privacy/crypto/ctr_stream.h"
 #include "privacy/crypto/hkdf.h"
+#include "privacy/secagg/mask_vaes.h"
 
 namespace concordat::secagg {
 namespace {
@@ -44,24 +47,34 @@ CombineFunction BestCombine() {
   return CombineBaseline;
 }
 
-class OpenSslLane final : public MaskLane {
+// Block by block, so that a block stays in the cache while all keys pass over it.
+class OpenSslGroup final : public MaskGroup {
  public:
-  explicit OpenSslLane(const Secret32& key) : stream_(key) {}
+  explicit OpenSslGroup(std::span<const MaskKey> keys) {
+    lanes_.reserve(keys.size());
+    for (const MaskKey& key : keys) lanes_.push_back({crypto::CtrStream(key.key), key.sign});
+  }
+  // The last part of a keystream would open that part of a masked vector.
+  ~OpenSslGroup() override { Wipe({reinterpret_cast<uint8_t*>(pad_.data()), 4 * pad_.size()}); }
 
   void Run(uint64_t first_element, std::span<uint32_t> inout, int sign) override {
-    alignas(64) std::array<uint32_t, kBlockElements> pad;
     for (size_t at = 0; at < inout.size(); at += kBlockElements) {
       const size_t n = std::min(kBlockElements, inout.size() - at);
-      stream_.Keystream(4 * (first_element + at), {reinterpret_cast<uint8_t*>(pad.data()), 4 * n});
-      combine_(inout.data() + at, pad.data(), n, sign);
+      for (Lane& lane : lanes_) {
+        lane.stream.Keystream(4 * (first_element + at), {reinterpret_cast<uint8_t*>(pad_.data()), 4 * n});
+        combine_(inout.data() + at, pad_.data(), n, sign * lane.sign);
+      }
     }
-    // The last part of a keystream would open that part of a masked vector.
-    Wipe({reinterpret_cast<uint8_t*>(pad.data()), 4 * std::min(kBlockElements, inout.size())});
   }
 
  private:
-  crypto::CtrStream stream_;
+  struct Lane {
+    crypto::CtrStream stream;
+    int sign;
+  };
+  std::vector<Lane> lanes_;
   CombineFunction combine_ = BestCombine();
+  alignas(64) std::array<uint32_t, kBlockElements> pad_{};
 };
 
 }  // namespace
@@ -78,23 +91,21 @@ Secret32 SelfMaskKey(const Secret32& seed, const Digest& t2, SiteIndex i) {
   return crypto::HkdfSha256(seed.view(), t2.view(), info);
 }
 
-std::unique_ptr<MaskLane> OpenSslMaskKernel(const Secret32& key) {
-  return std::make_unique<OpenSslLane>(key);
+std::unique_ptr<MaskGroup> OpenSslMaskKernel(std::span<const MaskKey> keys) {
+  return std::make_unique<OpenSslGroup>(keys);
 }
 
-MaskKernel BestMaskKernel() { return OpenSslMaskKernel; }
-
-MaskStream::MaskStream(std::span<const MaskKey> keys, MaskKernel kernel) {
-  lanes_.reserve(keys.size());
-  for (const MaskKey& key : keys) lanes_.push_back({kernel(key.key), key.sign});
+MaskKernel BestMaskKernel() {
+  // Every kernel gives the same bits, so a surprising environment costs time and nothing else.
+  const char* portable = std::getenv("CONCORDAT_PORTABLE_MASKS");
+  const MaskKernel fast = VaesMaskKernel();
+  return fast == nullptr || (portable != nullptr && *portable != '\0') ? OpenSslMaskKernel : fast;
 }
+
+MaskStream::MaskStream(std::span<const MaskKey> keys, MaskKernel kernel) : group_(kernel(keys)) {}
 
 void MaskStream::Apply(uint64_t first_element, std::span<uint32_t> inout, MaskDirection direction) {
-  const int flip = direction == MaskDirection::kApply ? 1 : -1;
-  for (size_t at = 0; at < inout.size(); at += kBlockElements) {
-    const auto block = inout.subspan(at, std::min(kBlockElements, inout.size() - at));
-    for (Lane& lane : lanes_) lane.lane->Run(first_element + at, block, flip * lane.sign);
-  }
+  group_->Run(first_element, inout, direction == MaskDirection::kApply ? 1 : -1);
 }
 
 }  // namespace concordat::secagg

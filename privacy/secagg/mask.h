@@ -4,7 +4,6 @@
 #include <cstdint>
 #include <memory>
 #include <span>
-#include <vector>
 
 #include "common/ids.h"
 #include "common/secret.h"
@@ -33,20 +32,24 @@ Secret32 SelfMaskKey(const Secret32& seed, const Digest& t2, SiteIndex i);
 /// The sign with which site `i` applies k_ij: +1 for j < i, −1 for j > i.
 constexpr int PairwiseSign(SiteIndex i, SiteIndex j) { return j < i ? 1 : -1; }
 
-/// G(key) of one key, added to or subtracted from parts of a vector. One object belongs to one thread.
-class MaskLane {
+/// The masks of several keys, which pass over parts of a vector together. One object belongs to one thread.
+class MaskGroup {
  public:
-  virtual ~MaskLane() = default;
-  /// inout[e] ± G(key)[first_element + e] mod 2^32.
-  /// \param sign +1 adds, −1 subtracts
+  virtual ~MaskGroup() = default;
+  /// inout[e] + sign · Σ key.sign · G(key)[first_element + e] mod 2^32. Calls may come in any order.
+  /// \param first_element any, odd ones too; the last element lies below 2^62
+  /// \param sign +1 applies the masks, −1 takes them off
   virtual void Run(uint64_t first_element, std::span<uint32_t> inout, int sign) = 0;
 };
 
-/// Makes the lane of a key. This is the seam for faster ciphers: every kernel gives the same bits.
-using MaskKernel = std::unique_ptr<MaskLane> (*)(const Secret32& key);
+/// Makes the group of a list of keys, of which it copies what it needs and wipes it in the end. This is the
+/// seam for faster ciphers: every kernel gives the same bits.
+using MaskKernel = std::unique_ptr<MaskGroup> (*)(std::span<const MaskKey> keys);
 /// OpenSSL's EVP AES-256-CTR: there on every CPU.
-std::unique_ptr<MaskLane> OpenSslMaskKernel(const Secret32& key);
-/// The fastest kernel that this CPU has.
+std::unique_ptr<MaskGroup> OpenSslMaskKernel(std::span<const MaskKey> keys);
+/// The fastest kernel that this CPU has: VAES with AVX-512, else OpenSSL's. With the environment variable
+/// CONCORDAT_PORTABLE_MASKS (any value but an empty one) OpenSSL's on every CPU: for sites whose rules want
+/// no cipher but OpenSSL's, and for comparing. Sites with different kernels work together.
 MaskKernel BestMaskKernel();
 
 enum class MaskDirection {
@@ -54,8 +57,8 @@ enum class MaskDirection {
   kRemove,  // each key with the opposite sign
 };
 
-/// Applies a list of masks to vectors, block by block, so that a block stays in the cache while all keys pass
-/// over it. One object belongs to one thread: threads work on disjoint ranges with an object each.
+/// Applies a list of masks to vectors. One object belongs to one thread: threads work on disjoint ranges with
+/// an object each. Parts of 65,536 elements and more run at full speed.
 class MaskStream {
  public:
   /// Copies what it needs of `keys`.
@@ -67,11 +70,7 @@ class MaskStream {
              MaskDirection direction = MaskDirection::kApply);
 
  private:
-  struct Lane {
-    std::unique_ptr<MaskLane> lane;
-    int sign;
-  };
-  std::vector<Lane> lanes_;
+  std::unique_ptr<MaskGroup> group_;
 };
 
 }  // namespace concordat::secagg

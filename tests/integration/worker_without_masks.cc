@@ -8,11 +8,11 @@
 namespace concordat::secagg {
 
 MaskKernel BestMaskKernel() {
-  class Nothing final : public MaskLane {
+  class Nothing final : public MaskGroup {
    public:
     void Run(uint64_t, std::span<uint32_t>, int) override {}
   };
-  return [](const Secret32&) -> std::unique_ptr<MaskLane> { return std::make_unique<Nothing>(); };
+  return [](std::span<const MaskKey>) -> std::unique_ptr<MaskGroup> { return std::make_unique<Nothing>(); };
 }
 
 }  // namespace concordat::secagg
