@@ -16,19 +16,42 @@ constexpr size_t kMaxWaiting = 1024;
 constexpr std::chrono::seconds kHelloPatience{30};
 constexpr std::chrono::milliseconds kSlice{200};
 
-}  // namespace
+/// After a cut the next try to connect comes soon: a lost SYN is only sent again after 1, 3 and 7 seconds.
+constexpr int kBulkConnectMs = 10'000;
+constexpr int kBulkLongestBackoffMs = 3'000;
 
-std::shared_ptr<grpc::Channel> OpenChannel(const SessionOptions& options, const Clock& clock) {
+grpc::ChannelArguments ArgumentsFor(const SessionOptions& options) {
   grpc::ChannelArguments args;
   args.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, kKeepaliveMs);
+  // On Linux gRPC makes this TCP's own limit too: so long may sent bytes stay without an acknowledgement.
   args.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kKeepaliveTimeoutMs);
   args.SetInt(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 0);
   args.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, static_cast<int>(options.first_backoff.count()));
-  args.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, static_cast<int>(options.longest_backoff.count()));
   args.SetMaxReceiveMessageSize(kMaxMessageBytes);
   if (!options.proxy.empty()) args.SetString(GRPC_ARG_HTTP_PROXY, "http://" + options.proxy);
+  return args;
+}
+
+std::shared_ptr<grpc::Channel> Open(const SessionOptions& options, const Clock& clock,
+                                    const grpc::ChannelArguments& args) {
   return grpc::CreateCustomChannel(
       options.address, tls::ClientCredentials(options.identity, options.coordinator, clock), args);
+}
+
+}  // namespace
+
+std::shared_ptr<grpc::Channel> OpenChannel(const SessionOptions& options, const Clock& clock) {
+  grpc::ChannelArguments args = ArgumentsFor(options);
+  args.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, static_cast<int>(options.longest_backoff.count()));
+  return Open(options, clock, args);
+}
+
+std::shared_ptr<grpc::Channel> OpenBulkChannel(const SessionOptions& options, const Clock& clock) {
+  grpc::ChannelArguments args = ArgumentsFor(options);
+  args.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, kBulkLongestBackoffMs);
+  args.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, kBulkConnectMs);
+  args.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
+  return Open(options, clock, args);
 }
 
 Session::Session(SessionOptions options, std::shared_ptr<grpc::Channel> channel, Handlers handlers)

@@ -31,6 +31,9 @@ struct SessionOptions {
 
 /// A channel to the charter's coordinator and no one else; outbound only.
 std::shared_ptr<grpc::Channel> OpenChannel(const SessionOptions& options, const Clock& clock);
+/// The same for bulk data: a TCP connection that no other channel shares, given up sooner when it does not
+/// come about and tried again sooner.
+std::shared_ptr<grpc::Channel> OpenBulkChannel(const SessionOptions& options, const Clock& clock);
 
 /// The worker's one standing stream: says Hello, compares versions and charters, then passes messages both
 /// ways; comes back after a loss with exponential backoff and jitter. Send from any thread.

@@ -8,6 +8,7 @@
 #include <charconv>
 #include <cstring>
 
+#include "common/logging.h"
 #include "privacy/crypto/hash.h"
 #include "privacy/mechanism/encoder.h"
 #include "proto/tls.h"
@@ -19,7 +20,6 @@ namespace {
 constexpr uint64_t kChunkElements = 4 * kEncodeBlockElements;
 constexpr uint64_t kChunkBytes = 4 * kChunkElements;
 static_assert(kChunkBytes == 1 << 20, "the largest chunk that the schema allows");
-constexpr std::chrono::seconds kCallPatience{60};
 /// Of one download's stream; the next goes on where it stopped.
 constexpr std::chrono::minutes kStreamPatience{5};
 constexpr Millis kFirstRetry{200};
@@ -30,15 +30,6 @@ bool Transient(const Status& status) {
   return status.code() == StatusCode::kUnavailable || status.code() == StatusCode::kDeadlineExceeded ||
          status.code() == StatusCode::kCancelled || status.code() == StatusCode::kAborted ||
          status.code() == StatusCode::kUnknown;
-}
-
-/// The coordinator's answer to an upload. Its full disk is not ours: that is worth another try.
-Status Theirs(const grpc::Status& answer) {
-  const Status status = tls::FromGrpc(answer);
-  if (status.ok() || Transient(status)) return status;
-  if (status.code() == StatusCode::kResourceExhausted)
-    return Unavailable("the coordinator: {}", Message(status));
-  return FailedPrecondition("the coordinator does not take it: {}", Message(status));
 }
 
 /// Makes a call's context cancellable by another thread for as long as it lives.
@@ -86,11 +77,10 @@ StatusOr<AttemptId> ParseOutboxName(std::string_view name) {
   return id;
 }
 
-Upload::Upload(StartUpload order, std::filesystem::path folder, std::shared_ptr<grpc::Channel> channel,
-               OnEvent on_event)
+Upload::Upload(StartUpload order, std::filesystem::path folder, Dial dial, OnEvent on_event)
     : order_(std::move(order)),
       path_(std::move(folder) / OutboxName(order_.id)),
-      stub_(pb::Federation::NewStub(std::move(channel))),
+      dial_(std::move(dial)),
       on_event_(std::move(on_event)),
       total_bytes_(4 * order_.plan.total_elements()) {}
 
@@ -111,7 +101,6 @@ void Upload::Start() {
 void Upload::Cancel() {
   const std::lock_guard lock(mutex_);
   cancelled_ = true;
-  if (call_ != nullptr) call_->TryCancel();
   changed_.notify_all();
 }
 
@@ -120,11 +109,6 @@ void Upload::Discard() {
   if (sender_.joinable()) sender_.join();
   file_ = FileDescriptor();
   ::unlink(path_.c_str());
-}
-
-bool Upload::Pause(Millis time) {
-  std::unique_lock lock(mutex_);
-  return !changed_.wait_for(lock, time, [this] { return cancelled_; });
 }
 
 void Upload::Make() {
@@ -155,13 +139,7 @@ Status Upload::MakeChunks() {
     masks.Apply(first, words);
     const auto* bytes = reinterpret_cast<const uint8_t*>(words.data());
     const size_t size = words.size() * sizeof(uint32_t);
-    for (size_t done = 0; done < size;) {
-      const ssize_t n =
-          ::pwrite(file_.get(), bytes + done, size - done, static_cast<off_t>(4 * first + done));
-      if (n < 0 && errno == EINTR) continue;
-      if (n < 0) return ErrnoStatus(errno, "cannot store", path_);
-      done += static_cast<size_t>(n);
-    }
+    RETURN_IF_ERROR(Store(4 * first, {bytes, size}));
     sha.Update({bytes, size});
     const std::lock_guard lock(mutex_);
     made_bytes_ = 4 * first + size;
@@ -171,80 +149,41 @@ Status Upload::MakeChunks() {
   return OkStatus();
 }
 
-StatusOr<uint64_t> Upload::PutChunk(uint64_t offset) {
-  pb::PutChunkRequest request;
-  {
-    std::unique_lock lock(mutex_);
-    changed_.wait(lock, [&] { return cancelled_ || !made_status_.ok() || made_bytes_ > offset; });
-    if (cancelled_) return FailedPrecondition("the upload was cancelled");
-    if (!made_status_.ok()) return made_status_;
-    request.mutable_data()->resize(std::min(kChunkBytes, made_bytes_ - offset));
-  }
-  std::string& data = *request.mutable_data();
+Status Upload::Store(uint64_t offset, ByteView data) {
   for (size_t done = 0; done < data.size();) {
     const ssize_t n =
-        ::pread(file_.get(), data.data() + done, data.size() - done, static_cast<off_t>(offset + done));
+        ::pwrite(file_.get(), data.data() + done, data.size() - done, static_cast<off_t>(offset + done));
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return ErrnoStatus(errno, "cannot store", path_);
+    done += static_cast<size_t>(n);
+  }
+  return OkStatus();
+}
+
+StatusOr<uint64_t> Upload::Made() {
+  const std::lock_guard lock(mutex_);
+  if (cancelled_) return FailedPrecondition("the upload was cancelled");
+  RETURN_IF_ERROR(made_status_);
+  return made_bytes_;
+}
+
+void Upload::AwaitMore(uint64_t bytes, Millis at_most) {
+  std::unique_lock lock(mutex_);
+  changed_.wait_for(lock, at_most, [&] { return cancelled_ || !made_status_.ok() || made_bytes_ > bytes; });
+}
+
+Status Upload::Read(uint64_t offset, std::string* out) {
+  for (size_t done = 0; done < out->size();) {
+    const ssize_t n =
+        ::pread(file_.get(), out->data() + done, out->size() - done, static_cast<off_t>(offset + done));
     if (n < 0 && errno == EINTR) continue;
     if (n <= 0) return DataLoss("{}: a stored chunk cannot be read back", path_.string());
     done += static_cast<size_t>(n);
   }
-  wire::ToProto(order_.id, request.mutable_id());
-  request.set_offset(offset);
-  request.set_total(total_bytes_);
-  request.set_sha256(wire::BytesOf(crypto::Sha256(AsBytes(data))));
-  grpc::ClientContext context;
-  context.set_deadline(std::chrono::system_clock::now() + kCallPatience);
-  std::unique_lock lock(mutex_);
-  const Cancellable cancellable(mutex_, &call_, cancelled_, &context);
-  if (!cancelled_) left_bytes_ = std::max<uint64_t>(left_bytes_, offset + data.size());
-  lock.unlock();
-  pb::PutChunkReply reply;
-  RETURN_IF_ERROR(Theirs(stub_->PutChunk(&context, request, &reply)));
-  return reply.stored();
-}
-
-StatusOr<uint64_t> Upload::AskStored() {
-  pb::UploadStateRequest request;
-  wire::ToProto(order_.id, request.mutable_id());
-  grpc::ClientContext context;
-  context.set_deadline(std::chrono::system_clock::now() + kCallPatience);
-  std::unique_lock lock(mutex_);
-  const Cancellable cancellable(mutex_, &call_, cancelled_, &context);
-  lock.unlock();
-  pb::PutChunkReply reply;
-  RETURN_IF_ERROR(Theirs(stub_->UploadState(&context, request, &reply)));
-  return reply.stored();
-}
-
-Status Upload::SendChunks() {
-  uint64_t offset = 0;
-  Millis wait = kFirstRetry;
-  bool unsure = false;
-  while (offset < total_bytes_) {
-    const StatusOr<uint64_t> stored = unsure ? AskStored() : PutChunk(offset);
-    if (stored.ok()) {
-      if (*stored > total_bytes_ || *stored > left_bytes_)
-        return InvalidArgument("the coordinator says that it has more than was sent");
-      const bool moved = *stored != offset || unsure;
-      if (!moved) return InvalidArgument("the coordinator took a chunk and did not store it");
-      offset = *stored;
-      unsure = false;
-      wait = kFirstRetry;
-      on_event_(UploadProgress{order_.id, offset, total_bytes_});
-      continue;
-    }
-    {
-      const std::lock_guard lock(mutex_);
-      if (cancelled_) return FailedPrecondition("the upload was cancelled");
-      if (!made_status_.ok()) return made_status_;
-    }
-    if (!Transient(stored.status())) return stored.status();
-    if (!Pause(wait)) return FailedPrecondition("the upload was cancelled");
-    wait = std::min(wait * 2, kLongestRetry);
-    unsure = true;
-  }
   return OkStatus();
 }
+
+void Upload::OnStored(uint64_t bytes) { on_event_(UploadProgress{order_.id, bytes, total_bytes_}); }
 
 Digest Upload::DigestOfPrefix(uint64_t bytes) const {
   crypto::Sha256Stream sha;
@@ -260,16 +199,27 @@ Digest Upload::DigestOfPrefix(uint64_t bytes) const {
 }
 
 void Upload::SendAll() {
-  const Status status = SendChunks();
-  Digest sha256;
-  {
-    const std::lock_guard lock(mutex_);
-    sha256 = sha256_;
+  const auto began = std::chrono::steady_clock::now();
+  std::optional<ChunkSender> sender;
+  sender.emplace(order_.id, total_bytes_, dial_, static_cast<ChunkSource&>(*this));
+  const Status status = sender->Run();
+  const uint64_t left = sender->left(), sent = sender->sent();
+  const size_t connections = sender->connections();
+  sender.reset();  // its connections close before anybody hears of the end
+  if (status.ok()) {
+    const std::chrono::duration<double> took = std::chrono::steady_clock::now() - began;
+    spdlog::info("{}: {} bytes are up in {:.1f} s over {} connections, {} bytes were sent again",
+                 order_.id.Brief(), total_bytes_, took.count(), connections, sent - total_bytes_);
+    Digest sha256;
+    {
+      const std::lock_guard lock(mutex_);
+      sha256 = sha256_;
+    }
+    return on_event_(Uploaded{order_.id, total_bytes_ / 4, sha256});
   }
-  if (status.ok()) return on_event_(Uploaded{order_.id, total_bytes_ / 4, sha256});
   Cancel();  // the maker too
-  const Digest part = left_bytes_ > 0 ? DigestOfPrefix(left_bytes_) : Digest{};
-  on_event_(UploadEnded{order_.id, status, left_bytes_, part});
+  const Digest part = left > 0 ? DigestOfPrefix(left) : Digest{};
+  on_event_(UploadEnded{order_.id, status, left, part});
 }
 
 // ---- Downloads.

@@ -15,6 +15,7 @@
 #include "common/files.h"
 #include "concordat/v1/federation.grpc.pb.h"
 #include "worker/core/effects.h"
+#include "worker/rpc/chunk_sender.h"
 
 namespace concordat::worker {
 
@@ -26,13 +27,12 @@ StatusOr<AttemptId> ParseOutboxName(std::string_view name);
 
 /// One upload: encodes, adds noise and masks block by block, stores each chunk, then sends it. A chunk that
 /// has to be sent again is read back from the store, never made again. Two threads of its own.
-class Upload {
+class Upload : private ChunkSource {
  public:
   using OnEvent = std::function<void(UploadEvent)>;
   /// \param folder the region's outbox; y_i is kept in it until Discard
-  Upload(StartUpload order, std::filesystem::path folder, std::shared_ptr<grpc::Channel> channel,
-         OnEvent on_event);
-  ~Upload();
+  Upload(StartUpload order, std::filesystem::path folder, Dial dial, OnEvent on_event);
+  ~Upload() override;
   void Start();
   /// Ends as soon as may be; the outcome still comes through `on_event`.
   void Cancel();
@@ -42,16 +42,18 @@ class Upload {
  private:
   void Make();
   Status MakeChunks();
+  Status Store(uint64_t offset, ByteView data);
   void SendAll();
-  Status SendChunks();
-  StatusOr<uint64_t> PutChunk(uint64_t offset);
-  StatusOr<uint64_t> AskStored();
-  bool Pause(Millis time);
   Digest DigestOfPrefix(uint64_t bytes) const;
+  // The sender's questions.
+  StatusOr<uint64_t> Made() override;
+  void AwaitMore(uint64_t bytes, Millis at_most) override;
+  Status Read(uint64_t offset, std::string* out) override;
+  void OnStored(uint64_t bytes) override;
 
   StartUpload order_;
   std::filesystem::path path_;
-  std::unique_ptr<pb::Federation::Stub> stub_;
+  Dial dial_;
   OnEvent on_event_;
   FileDescriptor file_;
   uint64_t total_bytes_ = 0;
@@ -59,12 +61,10 @@ class Upload {
 
   std::mutex mutex_;
   std::condition_variable changed_;
-  uint64_t made_bytes_ = 0;              // guarded by mutex_
-  Status made_status_;                   // guarded by mutex_
-  Digest sha256_;                        // guarded by mutex_, once all is made
-  bool cancelled_ = false;               // guarded by mutex_
-  grpc::ClientContext* call_ = nullptr;  // guarded by mutex_
-  uint64_t left_bytes_ = 0;              // sender's: the furthest byte that was handed to the network
+  uint64_t made_bytes_ = 0;  // guarded by mutex_
+  Status made_status_;       // guarded by mutex_
+  Digest sha256_;            // guarded by mutex_, once all is made
+  bool cancelled_ = false;   // guarded by mutex_
 };
 
 /// Gets content-addressed files, one after the other: from the region's own store, else from the coordinator,
