@@ -1,0 +1,333 @@
+#include "privacy/crypto/hash.h"
+#include "privacy/secagg/commitment.h"
+#include "tests/unit/privacy/secagg/vectors_replay.h"
+
+// The cores against an independent implementation: tests/vectors/v1, made by experiments/reference from
+// docs/SECURE_AGGREGATION.md. Both sides play with the same secrets and must say the same bytes.
+namespace concordat::secagg::testing {
+namespace {
+
+/// A whole attempt between real cores, each message compared with the file's.
+class WholeAttempt {
+ public:
+  explicit WholeAttempt(const std::string& name) : s_(name), coordinator_(s_.NewCoordinator()) {
+    for (size_t i = 1; i <= s_.n(); ++i) {
+      randoms_.push_back(std::make_unique<ScriptedRandom>());
+      workers_.push_back(s_.NewWorker(static_cast<SiteIndex>(i), *randoms_.back()));
+    }
+    sum_.assign(s_.offer.body.elements, 0);
+  }
+
+  void KeySteps() {
+    Absorb(coordinator_.Start(At(0)));
+    Lose("advert");
+    for (const json& r : s_.file["adverts"]) {
+      ExpectSame(Sent<Offer>(r["site"]), s_.file["offer"]);
+      const auto advert = Answer<Advert>(Worker(r).OnOffer(Sent<Offer>(r["site"]), At(0)), r);
+      Absorb(coordinator_.OnAdvert(advert, At(0)));
+    }
+    EXPECT_EQ(coordinator_.advertised(), Sites("u1"));
+    Lose("shares");
+    for (const json& r : s_.file["shares"]) {
+      ExpectSame(Sent<Keys>(r["site"]), s_.file["keys"]);
+      auto shares = MessageOf<Shares>(r);
+      if (r["site"] != s_.convicted())
+        shares = Answer<Shares>(Worker(r).OnKeys(Sent<Keys>(r["site"]), At(0)), r);
+      Absorb(coordinator_.OnShares(shares, At(0)));
+    }
+    EXPECT_EQ(coordinator_.dealers(), Sites("u2"));
+    EXPECT_EQ(coordinator_.t0().hex(), s_.file["t0"]);
+    EXPECT_EQ(coordinator_.t1().hex(), s_.file["t1"]);
+    EXPECT_EQ(coordinator_.t2().hex(), s_.file["t2"]);
+  }
+
+  void InputSteps() {
+    for (const json& r : s_.file["deliveries"]) ExpectSame(Sent<Delivery>(r["site"]), r);
+    Lose("input");
+    for (const json& r : s_.file["inputs"]) Upload(r);
+    EXPECT_EQ(coordinator_.survivors(), Sites("u3"));
+    for (SiteIndex i : Sites("u3")) ExpectSame(Sent<Survivors>(i), s_.file["survivors"]);
+  }
+
+  void ClosingSteps() {
+    Lose("agreement");
+    for (const json& r : s_.file["agreements"]) {
+      const auto agreement = Answer<Agreement>(Worker(r).OnSurvivors(Sent<Survivors>(r["site"]), At(0)), r);
+      Absorb(coordinator_.OnAgreement(agreement, At(0)));
+    }
+    for (const json& r : s_.file["unmasks"]) {
+      ExpectSame(Sent<AgreementBundle>(r["site"]), s_.file["bundle"]);
+      const auto unmask =
+          Answer<Unmask>(Worker(r).OnAgreementBundle(Sent<AgreementBundle>(r["site"]), At(0)), r);
+      Absorb(coordinator_.OnUnmask(unmask, At(0)));
+    }
+  }
+
+  void ExpectSum() {
+    ASSERT_TRUE(unmask_.has_value());
+    MaskStream(unmask_->keys).Apply(0, sum_);
+    EXPECT_EQ(sum_, WordsOfJson(s_.file["sum"]));
+    std::vector<uint32_t> plain(sum_.size(), 0);
+    for (SiteIndex i : Sites("u3")) {
+      const auto x = WordsOfJson(s_.site(i)["x"]);
+      for (size_t e = 0; e < x.size(); ++e) plain[e] += x[e];
+    }
+    EXPECT_EQ(sum_, plain);
+    Absorb(coordinator_.Finish(DigestOfJson(s_.file["new_adapter"]), DigestOfWords(sum_), At(0)));
+    for (const json& r : s_.file["unmasks"]) {
+      ExpectSame(Sent<Result>(r["site"]), s_.file["result"]);
+      ASSERT_OK(Worker(r).OnResult(Sent<Result>(r["site"]), At(0)));
+      EXPECT_EQ(Worker(r).phase(), WorkerPhase::kDone);
+    }
+  }
+
+  void ExpectConviction() {
+    EXPECT_FALSE(unmask_.has_value());
+    ASSERT_TRUE(aborted_.has_value());
+    EXPECT_EQ(aborted_->code, Aborted::Code::kConvicted);
+    EXPECT_EQ(aborted_->accused, s_.convicted());
+  }
+
+  /// Every secret of the file was drawn: the files' order of draws is the workers'.
+  void ExpectAllDrawn() {
+    for (const json& r : s_.file["shares"]) {
+      if (r["site"] == s_.convicted()) continue;
+      EXPECT_EQ(randoms_[r["site"].get<size_t>() - 1]->left(), 0u);
+    }
+  }
+  const Scene& scene() const { return s_; }
+
+ private:
+  WorkerRound& Worker(const json& record) { return workers_[record["site"].get<size_t>() - 1]; }
+  std::vector<SiteIndex> Sites(const char* set) const { return s_.file[set].get<std::vector<SiteIndex>>(); }
+  void Lose(const std::string& step) {
+    for (SiteIndex i : s_.LostAt(step)) Absorb(coordinator_.OnLost(i, At(0)));
+  }
+  void Absorb(const StatusOr<CoordinatorEffects>& effects) {
+    if (!effects.ok()) throw std::runtime_error(effects.status().ToString());
+    for (const Outgoing& o : effects->send) sent_.push_back(o);
+    if (effects->unmask.has_value()) unmask_ = effects->unmask;
+    if (effects->aborted.has_value()) aborted_ = effects->aborted;
+    for (SiteIndex i : effects->accept) {
+      const auto y = WordsOfJson((*s_.Find("inputs", i))["y"]);
+      for (size_t e = 0; e < y.size(); ++e) sum_[e] += y[e];
+    }
+  }
+  /// What the coordinator sent to `site` of this kind.
+  template <typename T>
+  Signed<T> Sent(SiteIndex site) const {
+    for (const Outgoing& o : sent_) {
+      if (o.to != site) continue;
+      if (const auto* m = std::get_if<Signed<T>>(o.message.get())) return *m;
+    }
+    throw std::runtime_error(fmt::format("no {} for site {}", T::kDomain, site));
+  }
+  template <typename T>
+  Signed<T> Answer(const StatusOr<WorkerEffects>& effects, const json& record) const {
+    if (!effects.ok()) throw std::runtime_error(effects.status().ToString());
+    auto message = std::get<Signed<T>>(effects->send.value());
+    ExpectSame(message, record);
+    return message;
+  }
+  void Upload(const json& r) {
+    const SiteIndex site = r["site"];
+    ASSERT_OK(Worker(r).OnDelivery(Sent<Delivery>(site), At(0)));
+    EXPECT_EQ(Worker(r).t2().hex(), s_.file["t2"]);
+    ASSERT_OK(Worker(r).BeginInput(At(0)));
+    ASSERT_OK_AND_ASSIGN(const auto masks, Worker(r).TakeMasks());
+    ASSERT_EQ(masks.size(), 1 + r["pair_mask_keys"].size());
+    EXPECT_EQ(Hex(masks[0].key.view()), r["self_mask_key"]);
+    for (size_t k = 1; k < masks.size(); ++k) {
+      const json& pair = r["pair_mask_keys"][k - 1];
+      EXPECT_EQ(Hex(masks[k].key.view()), pair["key"]);
+      EXPECT_EQ(masks[k].sign, pair["site"].get<int>() < int{site} ? 1 : -1);
+    }
+    auto y = WordsOfJson(s_.site(site)["x"]);
+    MaskStream(masks).Apply(0, y);
+    EXPECT_EQ(y, WordsOfJson(r["y"]));
+    const auto header = Answer<InputHeader>(Worker(r).OnInput(y.size(), DigestOfWords(y), At(0)), r);
+    Absorb(coordinator_.OnUploaded(site, y.size(), DigestOfWords(y), header, At(0)));
+  }
+
+  Scene s_;
+  CoordinatorRound coordinator_;
+  std::vector<std::unique_ptr<ScriptedRandom>> randoms_;
+  std::vector<WorkerRound> workers_;
+  std::vector<Outgoing> sent_;
+  std::vector<uint32_t> sum_;
+  std::optional<UnmaskWork> unmask_;
+  std::optional<Aborted> aborted_;
+};
+
+class VectorAttemptTest : public ::testing::TestWithParam<const char*> {};
+TEST_P(VectorAttemptTest, SaysTheReferencesBytesAtEveryStep) {
+  WholeAttempt attempt(GetParam());
+  attempt.KeySteps();
+  attempt.InputSteps();
+  attempt.ClosingSteps();
+  attempt.ExpectAllDrawn();
+  if (attempt.scene().convicted() != 0) {
+    attempt.ExpectConviction();
+  } else {
+    attempt.ExpectSum();
+  }
+}
+INSTANTIATE_TEST_SUITE_P(Version1, VectorAttemptTest,
+                         ::testing::Values("n4_one_lost", "n4_lost_after_upload", "n5_full",
+                                           "n7_two_lost_early", "n4_convicted"),
+                         [](const auto& info) { return std::string(info.param); });
+
+const Scene& SceneOf(const json& bad) {
+  static std::map<std::string, Scene> scenes;
+  const std::string name = bad["attempt"];
+  return scenes.try_emplace(name, name).first->second;
+}
+
+// The site complains with the reference's bytes, and the coordinator ends the attempt and names both.
+void ExpectComplaint(const json& bad, const StatusOr<WorkerEffects>& effects) {
+  ASSERT_OK(effects);
+  ASSERT_TRUE(effects->complaint.has_value());
+  ExpectSame(std::get<Signed<Complaint>>(effects->send.value()), bad["complaint"]);
+  EXPECT_EQ(effects->phase, WorkerPhase::kComplained);
+  ReplayedCoordinator coordinator(SceneOf(bad));
+  coordinator.Reach("input");
+  ASSERT_OK_AND_ASSIGN(const auto ended, coordinator.Give("complaint", bad["complaint"], {}));
+  ASSERT_TRUE(ended.aborted.has_value());
+  EXPECT_EQ(ended.aborted->code, Aborted::Code::kComplaint);
+  EXPECT_EQ(ended.aborted->accuser, bad["to"].get<int>());
+  EXPECT_EQ(ended.aborted->accused, effects->complaint->accused);
+}
+
+void PlayToWorker(const json& bad) {
+  ReplayedWorker worker(SceneOf(bad), bad["to"]);
+  worker.Reach(bad["state"]);
+  if (bad["after_right_message"]) worker.GiveRight(bad["step"]);
+  const WorkerPhase before = worker.phase();
+  const auto effects = worker.Give(bad["step"], bad["message"]);
+  if (bad.contains("complaint")) return ExpectComplaint(bad, effects);
+  ASSERT_FALSE(effects.ok()) << "expected " << bad["refused"];
+  EXPECT_EQ(RefusalName(RefusalCodeOf(effects.status())), bad["refused"]) << effects.status();
+  EXPECT_EQ(worker.phase(), before);
+  // As it was: the right message still gets the right answer.
+  if (!bad["after_right_message"]) worker.GiveRight(bad["state"]);
+}
+
+void PlayToCoordinator(const json& bad) {
+  const Scene& scene = SceneOf(bad);
+  ReplayedCoordinator coordinator(scene);
+  coordinator.Reach(bad["state"]);
+  const std::string step = bad["step"];
+  const Bytes body = HexOf(bad["message"]["body"]);
+  const SiteIndex site = body.at(40);  // after the attempt's name, in every body of a site
+  if (bad["after_right_message"]) coordinator.GiveRight(step, site);
+  const CoordinatorPhase before = coordinator.phase();
+  const auto effects = coordinator.Give(step, bad["message"], bad.value("upload", json()));
+  ASSERT_FALSE(effects.ok()) << "expected " << bad["refused"];
+  EXPECT_EQ(RefusalName(RefusalCodeOf(effects.status())), bad["refused"]) << effects.status();
+  EXPECT_EQ(coordinator.phase(), before);
+  const bool has_right = scene.Find(ReplayedCoordinator::ListOf(step), site) != nullptr;
+  if (has_right && step == bad["state"]) coordinator.GiveRight(step, site);
+}
+
+TEST(VectorBadCasesTest, AWorkerRefusesEachAtItsStepWithItsCodeAndGoesOn) {
+  const json file = LoadVectors("bad_for_worker.json");
+  ASSERT_GE(file["cases"].size(), 100u);
+  for (const json& bad : file["cases"]) {
+    SCOPED_TRACE(bad["name"].get<std::string>());
+    PlayToWorker(bad);
+  }
+}
+
+TEST(VectorBadCasesTest, TheCoordinatorRefusesEachAtItsStepWithItsCodeAndGoesOn) {
+  const json file = LoadVectors("bad_for_coordinator.json");
+  ASSERT_GE(file["cases"].size(), 35u);
+  for (const json& bad : file["cases"]) {
+    SCOPED_TRACE(bad["name"].get<std::string>());
+    PlayToCoordinator(bad);
+  }
+}
+
+class VectorComponentsTest : public ::testing::Test {
+ protected:
+  json file_ = LoadVectors("components.json");
+};
+
+TEST_F(VectorComponentsTest, TaggedHashesAndSignaturesAreTheReferences) {
+  for (const json& v : file_["tagged_hashes"]) {
+    EXPECT_EQ(crypto::TaggedHash(v["tag"].get<std::string>(), HexOf(v["body"])).hex(), v["digest"]);
+  }
+  for (const json& v : file_["signatures"]) {
+    const auto key = crypto::SigningKey::FromSeed(SecretOfJson(v["seed"]));
+    EXPECT_EQ(key.Public().KeyHash().hex(), v["key_hash"]);
+    EXPECT_EQ(Hex(key.Sign(v["domain"].get<std::string>(), HexOf(v["body"]))), v["signature"]);
+  }
+}
+
+TEST_F(VectorComponentsTest, DerivedKeysAreTheReferencesFromBothSides) {
+  for (const json& v : file_["keys"]) {
+    const SiteIndex i = v["i"], j = v["j"];
+    const Secret32 a = SecretOfJson(v["secret_i"]), b = SecretOfJson(v["secret_j"]);
+    const auto pub_a = Fixed<32>(HexOf(v["public_i"])), pub_b = Fixed<32>(HexOf(v["public_j"]));
+    const Digest salt = DigestOfJson(v["salt"]);
+    const auto hex = [](const StatusOr<Secret32>& key) { return Hex(key.value().view()); };
+    EXPECT_EQ(Hex(crypto::X25519PublicOf(a).value()), v["public_i"]);
+    EXPECT_EQ(hex(crypto::X25519Agree(b, pub_a)), v["agreed"]);
+    EXPECT_EQ(hex(ShareKey(a, pub_b, salt, i, j)), v["share_key_i_to_j"]);
+    EXPECT_EQ(hex(ShareKey(b, pub_a, salt, i, j)), v["share_key_i_to_j"]);
+    EXPECT_EQ(hex(ShareKey(a, pub_b, salt, j, i)), v["share_key_j_to_i"]);
+    EXPECT_EQ(hex(PairwiseMaskKey(a, pub_b, salt, i, j)), v["pair_mask_key"]);
+    EXPECT_EQ(hex(PairwiseMaskKey(b, pub_a, salt, j, i)), v["pair_mask_key"]);
+    EXPECT_EQ(hex(SelfMaskKey(SecretOfJson(v["seed_i"]), salt, i)), v["self_mask_key_i"]);
+  }
+}
+
+TEST_F(VectorComponentsTest, FieldAndSharesAreTheReferences) {
+  for (const json& v : file_["gf256"]) {
+    EXPECT_EQ(Gf256Multiply(v["a"], v["b"]), v["product"].get<int>());
+    EXPECT_EQ(Gf256Invert(v["b"]), v["inverse_b"].get<int>());
+  }
+  for (const json& v : file_["shamir"]) {
+    ScriptedRandom random;
+    for (const json& c : v["coefficients"]) random.Add(c);
+    std::vector<SiteIndex> holders;
+    for (const json& share : v["shares"]) holders.push_back(share["x"]);
+    const uint32_t t = v["threshold"];
+    ASSERT_OK_AND_ASSIGN(auto shares, SplitSecret(SecretOfJson(v["secret"]), t, holders, random));
+    ASSERT_EQ(shares.size(), v["shares"].size());
+    for (size_t k = 0; k < shares.size(); ++k) EXPECT_EQ(Hex(shares[k].y.view()), v["shares"][k]["y"]);
+    std::ranges::reverse(shares);
+    ASSERT_OK_AND_ASSIGN(const auto back, ReconstructSecret(shares, t));
+    EXPECT_EQ(Hex(back.view()), v["secret"]);
+  }
+}
+
+TEST_F(VectorComponentsTest, CommitmentsAndCiphertextsAreTheReferences) {
+  for (const json& v : file_["commitments"]) {
+    const auto kind = static_cast<ShareKind>(v["kind"].get<int>());
+    const auto digest =
+        CommitShare(kind, v["dealer"], v["holder"], SecretOfJson(v["share"]), SecretOfJson(v["salt"]));
+    EXPECT_EQ(digest.hex(), v["commitment"]);
+  }
+  for (const json& v : file_["share_ciphertexts"]) {
+    const HeldShares held{SecretOfJson(v["mask_key_share"]), SecretOfJson(v["mask_key_salt"]),
+                          SecretOfJson(v["seed_share"]), SecretOfJson(v["seed_salt"])};
+    const auto sealed =
+        SealShares(SecretOfJson(v["key"]), DigestOfJson(v["t1"]), v["dealer"], v["holder"], held);
+    EXPECT_EQ(Hex(sealed), v["ciphertext"]);
+  }
+}
+
+TEST_F(VectorComponentsTest, MasksAreTheReferencesAlsoFromTheMiddleAndFarOut) {
+  for (const json& v : file_["masks"]) {
+    const auto expected = WordsOfJson(v["words"]);
+    for (const MaskKernel kernel : {&OpenSslMaskKernel, BestMaskKernel()}) {
+      std::vector<uint32_t> words(expected.size(), 0);
+      const std::vector<MaskKey> keys{{SecretOfJson(v["key"]), 1}};
+      MaskStream(keys, kernel).Apply(v["first"], words);
+      EXPECT_EQ(words, expected) << v["first"];
+    }
+  }
+}
+
+}  // namespace
+}  // namespace concordat::secagg::testing
