@@ -162,6 +162,7 @@ CoordinatorPhase StepOf(const Agreement&) { return kAgreement; }
 Bytes EncodeEvent(const CoordinatorEvent& event) {
   CanonicalWriter w;
   w.U8(kVersion);
+  w.U32(event.seq);
   w.I64(event.at.time_since_epoch().count());
   w.U8(static_cast<uint8_t>(event.after));
   w.U8(static_cast<uint8_t>(event.what.index()));
@@ -176,6 +177,7 @@ StatusOr<CoordinatorEvent> DecodeEvent(ByteView record) {
     return DataLoss("a coordinator record of version {}, expected {}", version, kVersion);
   }
   CoordinatorEvent event;
+  event.seq = r.U32();
   event.at = Instant(Millis(r.I64()));
   const uint8_t after = r.U8();
   if (after > static_cast<uint8_t>(kAborted)) r.Fail("a phase that does not exist");
@@ -191,52 +193,47 @@ LoggedRound::LoggedRound(Offer offer, const crypto::SigningKey& key, const PeerV
 
 // ---- Forwards: every event goes to the round, and its decision into a record.
 
-void LoggedRound::Note(const LoggedEffects& effects) {
-  if (effects.deadline.has_value()) {
-    deadline_ = effects.deadline;
-    hold_until_.reset();  // a new step has its own deadline
-  }
-  if (effects.phase > kUnmask) deadline_.reset();
-}
-
-LoggedEffects LoggedRound::Logged(CoordinatorEffects effects, CoordinatorPhase before, Instant now) {
+LoggedEffects LoggedRound::Logged(CoordinatorEffects effects, CoordinatorPhase before, Instant now,
+                                  std::optional<CoordinatorEvent::What> what) {
   LoggedEffects out{std::move(effects), std::nullopt};
   if (out.aborted.has_value()) {
-    out.record = EncodeEvent({now, kAborted, LogEnded{*out.aborted}});
-  } else if (out.phase != before && out.phase <= kUnmask) {
-    out.record = EncodeEvent({now, out.phase, LogStepClosed{}});
+    what = LogEnded{*out.aborted};  // whatever led to it
+  } else if (!what.has_value() && out.phase != before && out.phase <= kUnmask) {
+    what = LogStepClosed{};
   }
-  Note(out);
+  if (what.has_value()) out.record = EncodeEvent({next_seq_++, now, out.phase, *std::move(what)});
+  if (out.deadline.has_value()) {
+    deadline_ = out.deadline;
+    hold_until_.reset();  // a new step has its own deadline
+  }
+  if (out.phase > kUnmask) deadline_.reset();
   return out;
 }
 
 template <typename T>
-StatusOr<LoggedEffects> LoggedRound::Log(StatusOr<CoordinatorEffects> effects, CoordinatorPhase before,
-                                         SiteIndex site, CoordinatorPhase step, const T& what, Instant now) {
+StatusOr<LoggedEffects> LoggedRound::Answered(StatusOr<CoordinatorEffects> effects, CoordinatorPhase before,
+                                              SiteIndex site, CoordinatorPhase step, const T& what,
+                                              Instant now) {
   RETURN_IF_ERROR(effects.status());
-  LoggedEffects out = Logged(*std::move(effects), before, now);
   // A repeat changes nothing, and neither does an answer that nobody waits for any longer.
-  if (before != step || !answered_.emplace(step, site).second || out.aborted.has_value()) return out;
-  out.record = EncodeEvent({now, out.phase, what});
-  return out;
+  const bool is_new = before == step && answered_.emplace(step, site).second;
+  return Logged(*std::move(effects), before, now,
+                is_new ? std::optional<CoordinatorEvent::What>(what) : std::nullopt);
 }
 
 StatusOr<LoggedEffects> LoggedRound::Start(Instant now) {
   ASSIGN_OR_RETURN(CoordinatorEffects effects, round_.Start(now));
-  LoggedEffects out{std::move(effects), std::nullopt};
-  out.record = EncodeEvent({now, out.phase, LogStarted{round_.offer(), std::move(chains_)}});
-  Note(out);
-  return out;
+  return Logged(std::move(effects), kIdle, now, LogStarted{round_.offer(), std::move(chains_)});
 }
 
 StatusOr<LoggedEffects> LoggedRound::OnAdvert(const Signed<Advert>& advert, Instant now) {
   const auto before = round_.phase();
-  return Log(round_.OnAdvert(advert, now), before, advert.body.site, kAdverts, advert, now);
+  return Answered(round_.OnAdvert(advert, now), before, advert.body.site, kAdverts, advert, now);
 }
 
 StatusOr<LoggedEffects> LoggedRound::OnShares(const Signed<Shares>& shares, Instant now) {
   const auto before = round_.phase();
-  return Log(round_.OnShares(shares, now), before, shares.body.dealer, kShares, shares, now);
+  return Answered(round_.OnShares(shares, now), before, shares.body.dealer, kShares, shares, now);
 }
 
 StatusOr<LoggedEffects> LoggedRound::OnComplaint(const Signed<Complaint>& complaint, Instant now) {
@@ -248,14 +245,16 @@ StatusOr<LoggedEffects> LoggedRound::OnComplaint(const Signed<Complaint>& compla
 StatusOr<LoggedEffects> LoggedRound::OnUploaded(SiteIndex site, uint64_t elements, const Digest& sha256,
                                                 const Signed<InputHeader>& header, Instant now) {
   const auto before = round_.phase();
-  auto out = Log(round_.OnUploaded(site, elements, sha256, header, now), before, site, kInput, header, now);
+  auto out =
+      Answered(round_.OnUploaded(site, elements, sha256, header, now), before, site, kInput, header, now);
   if (out.ok() && !out->accept.empty()) uploads_.emplace(site, header);
   return out;
 }
 
 StatusOr<LoggedEffects> LoggedRound::OnAgreement(const Signed<Agreement>& agreement, Instant now) {
   const auto before = round_.phase();
-  return Log(round_.OnAgreement(agreement, now), before, agreement.body.site, kAgreement, agreement, now);
+  return Answered(round_.OnAgreement(agreement, now), before, agreement.body.site, kAgreement, agreement,
+                  now);
 }
 
 StatusOr<LoggedEffects> LoggedRound::OnUnmask(const Signed<Unmask>& unmask, Instant now) {
@@ -291,7 +290,7 @@ StatusOr<LoggedEffects> LoggedRound::OnTimer(Instant now) {
 StatusOr<LoggedEffects> LoggedRound::Finish(const Digest& new_adapter, const Digest& sum_sha256,
                                             Instant now) {
   ASSIGN_OR_RETURN(CoordinatorEffects effects, round_.Finish(new_adapter, sum_sha256, now));
-  return LoggedEffects{std::move(effects), std::nullopt};
+  return Logged(std::move(effects), kSummed, now);
 }
 
 LoggedEffects LoggedRound::Cancel(std::string_view why, Instant now) {
@@ -362,7 +361,7 @@ StatusOr<LoggedRound> LoggedRound::Replay(const crypto::SigningKey& key, const P
   auto first = DecodeEvent(records[0]);
   if (!first.ok()) return lost(0, first.status());
   auto* started = std::get_if<LogStarted>(&first->what);
-  if (started == nullptr || first->after != kAdverts) {
+  if (started == nullptr || first->seq != 0 || first->after != kAdverts) {
     return DataLoss("the attempt's first record is not its beginning");
   }
   LoggedRound round(std::move(started->offer), key, peers, std::move(started->chains));
@@ -370,6 +369,7 @@ StatusOr<LoggedRound> LoggedRound::Replay(const crypto::SigningKey& key, const P
   for (size_t seq = 1; seq < records.size(); ++seq) {
     const auto event = DecodeEvent(records[seq]);
     if (!event.ok()) return lost(seq, event.status());
+    if (event->seq != seq) return DataLoss("record {} of the attempt is in place {}", event->seq, seq);
     if (Status status = round.Apply(*event); !status.ok()) return lost(seq, status);
   }
   round.hold_until_ = now + grace;

@@ -43,15 +43,16 @@ struct LogEnded {
 /// One accepted event and what it led to. An InputHeader stands for the whole upload that was stored and
 /// found to be what the header says.
 struct CoordinatorEvent {
+  using What = std::variant<LogStarted, Signed<Advert>, Signed<Shares>, Signed<InputHeader>,
+                            Signed<Agreement>, LogStepClosed, LogEnded>;
+  uint32_t seq = 0;  // position in its attempt's log
   Instant at{};
   CoordinatorPhase after{};
-  std::variant<LogStarted, Signed<Advert>, Signed<Shares>, Signed<InputHeader>, Signed<Agreement>,
-               LogStepClosed, LogEnded>
-      what;
+  What what;
 };
 
-/// Version 1: u8 version, i64 milliseconds since 1970, u8 phase after, u8 kind (position in the variant),
-/// then the fields in their order, in the form of common/canonical.h.
+/// Version 1: u8 version, u32 seq, i64 milliseconds since 1970, u8 phase after, u8 kind (position in the
+/// variant), then the fields in their order, in the form of common/canonical.h.
 Bytes EncodeEvent(const CoordinatorEvent& event);
 /// DataLoss when `record` is not what EncodeEvent wrote.
 StatusOr<CoordinatorEvent> DecodeEvent(ByteView record);
@@ -105,15 +106,16 @@ class LoggedRound {
       : round_(std::move(round)), chains_(std::move(chains)) {}
   Status Apply(const CoordinatorEvent& event);
   Status CloseUntil(CoordinatorPhase after, Instant at);
-  // `what` is logged when its step was open before the event and its site's first.
+  // `what` is logged when its step was open before the event and it is its site's first.
   template <typename T>
-  StatusOr<LoggedEffects> Log(StatusOr<CoordinatorEffects> effects, CoordinatorPhase before, SiteIndex site,
-                              CoordinatorPhase step, const T& what, Instant now);
-  LoggedEffects Logged(CoordinatorEffects effects, CoordinatorPhase before, Instant now);
-  void Note(const LoggedEffects& effects);
+  StatusOr<LoggedEffects> Answered(StatusOr<CoordinatorEffects> effects, CoordinatorPhase before,
+                                   SiteIndex site, CoordinatorPhase step, const T& what, Instant now);
+  LoggedEffects Logged(CoordinatorEffects effects, CoordinatorPhase before, Instant now,
+                       std::optional<CoordinatorEvent::What> what = std::nullopt);
 
   CoordinatorRound round_;
   std::map<SiteIndex, std::string> chains_;
+  uint32_t next_seq_ = 0;
   std::set<std::pair<CoordinatorPhase, SiteIndex>> answered_;
   std::map<SiteIndex, Signed<InputHeader>> uploads_;
   std::optional<Instant> deadline_;

@@ -142,6 +142,10 @@ void CoordinatorNode::Take(StatusOr<LoggedEffects> effects) {
     env_->CallAt(0, env_->now() + Millis(env_->rng().Between(1, 500)), [this] { Sum(); });
   }
   if (effects->aborted.has_value()) {
+    if (effects->aborted->accused != 0) {
+      env_->monitor().Fail("honest-refusal", fmt::format("site {} is accused: {}", effects->aborted->accused,
+                                                         effects->aborted->message));
+    }
     env_->Trace(0, fmt::format("attempt {} aborted: {}", attempt_, effects->aborted->message));
     for (uint32_t i = 1; i <= env_->world().n(); ++i) {
       env_->SendToWorker(static_cast<SiteIndex>(i), Abandoned{attempt_});
