@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -26,12 +27,14 @@ int MillisUntil(Deadline deadline) {
 }
 
 /// Between fork and exec only calls that are safe after a fork in a process with threads.
-[[noreturn]] void Become(char* const* argv, int output, int errors, const rlimit* files, pid_t parent) {
+[[noreturn]] void Become(char* const* argv, int output, int errors, const rlimit* files, int network,
+                         pid_t parent) {
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
   if (::getppid() != parent) ::_exit(126);
   sigset_t none;
   ::sigemptyset(&none);
   ::sigprocmask(SIG_SETMASK, &none, nullptr);
+  if (network >= 0 && ::setns(network, CLONE_NEWNET) != 0) ::_exit(125);
   const int null = ::open("/dev/null", O_RDONLY);
   ::dup2(null, 0);
   ::dup2(output, 1);
@@ -79,7 +82,7 @@ ChildProcess::ChildProcess(Options options) {
   if (pid_ < 0 || !errors.valid()) throw std::runtime_error("cannot start " + options.argv.front());
   if (pid_ == 0) {
     Become(argv.data(), options.read_output ? write_end.get() : errors.get(), errors.get(),
-           options.file_bytes ? &files : nullptr, parent);
+           options.file_bytes ? &files : nullptr, options.network, parent);
   }
 }
 

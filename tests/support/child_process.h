@@ -31,6 +31,7 @@ class ChildProcess {
     std::filesystem::path error_file;    // standard error is appended to it; empty: thrown away
     bool read_output = false;            // standard output comes through ReadLine, else goes to error_file
     std::optional<uint64_t> file_bytes;  // soft limit on the size of a file, as if the disk were that small
+    int network = -1;                    // of the network to run in (relay/link.h); -1: the caller's
   };
   /// Throws std::runtime_error when it cannot be started.
   explicit ChildProcess(Options options);

@@ -299,11 +299,13 @@ void Federation::StartCoordinator(std::optional<uint64_t> file_bytes) {
 }
 
 void Federation::StartWorker(const std::string& jurisdiction, std::optional<uint64_t> file_bytes) {
+  const auto network = options_.networks.find(jurisdiction);
   workers_[jurisdiction] = std::make_unique<ChildProcess>(ChildProcess::Options{
       {options_.worker.string(), "--config", (Region(jurisdiction) / "worker.yaml").string()},
       Region(jurisdiction) / "stderr.log",
       false,
-      file_bytes});
+      file_bytes,
+      network == options_.networks.end() ? -1 : network->second});
 }
 
 json Federation::StatusOf(const std::string& jurisdiction) const {

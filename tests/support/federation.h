@@ -44,6 +44,8 @@ struct FederationOptions {
   std::string epsilon = "unlimited";
   /// How long a step waits for a worker whose connection broke.
   std::chrono::milliseconds reconnect_grace{1'000};
+  /// Networks that the workers of some regions run in (relay/link.h); the others in the test's.
+  std::map<std::string, int> networks;
   /// JSONL of a region, by its place in the list.
   std::function<std::string(size_t)> records;
 };

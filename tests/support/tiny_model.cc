@@ -62,8 +62,7 @@ Vocabulary MakeVocabulary() {
   return v;
 }
 
-void AddTensors(model::GgufBuilder& b, uint64_t vocab) {
-  const ModelShape& s = kTinyShape;
+void AddTensors(model::GgufBuilder& b, const ModelShape& s, uint64_t vocab) {
   uint64_t seed = 1;
   const auto norm = [&](const std::string& name) {
     b.AddF32(name, {s.hidden}, Weights(s.hidden, seed++, 1.0, 0.2));
@@ -90,8 +89,7 @@ void AddTensors(model::GgufBuilder& b, uint64_t vocab) {
 
 }  // namespace
 
-void WriteTinyModel(const std::filesystem::path& path) {
-  const ModelShape& s = kTinyShape;
+void WriteTinyModel(const std::filesystem::path& path, const ModelShape& s) {
   const Vocabulary v = MakeVocabulary();
   model::GgufBuilder b;
   b.Text("general.architecture", "llama")
@@ -110,7 +108,7 @@ void WriteTinyModel(const std::filesystem::path& path) {
       .Texts("tokenizer.ggml.merges", v.merges)
       .U32("tokenizer.ggml.bos_token_id", 1)
       .U32("tokenizer.ggml.eos_token_id", 2);
-  AddTensors(b, v.tokens.size());
+  AddTensors(b, s, v.tokens.size());
   const Status written = WriteFileAtomically(path, b.Build());
   if (!written.ok()) throw std::runtime_error(written.ToString());
 }

@@ -13,9 +13,9 @@ namespace concordat::testing {
 inline constexpr ModelShape kTinyShape{2, 64, 128, 4, 2, 16};
 inline constexpr uint32_t kTinyContext = 256;
 
-/// Writes a Llama of kTinyShape as GGUF: weights from a hash, f32, tied embeddings, a byte-level BPE
+/// Writes a Llama of that shape as GGUF: weights from a hash, f32, tied embeddings, a byte-level BPE
 /// tokenizer with a few merges, ChatML's markers. The same bytes every time.
-void WriteTinyModel(const std::filesystem::path& path);
+void WriteTinyModel(const std::filesystem::path& path, const ModelShape& shape = kTinyShape);
 
 /// `count` lines of JSONL, each with a `text` of one short made-up paragraph that depends on `seed`.
 std::string TinyRecords(size_t count, uint64_t seed);
