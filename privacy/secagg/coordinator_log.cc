@@ -372,6 +372,7 @@ StatusOr<LoggedRound> LoggedRound::Replay(const crypto::SigningKey& key, const P
     if (event->seq != seq) return DataLoss("record {} of the attempt is in place {}", event->seq, seq);
     if (Status status = round.Apply(*event); !status.ok()) return lost(seq, status);
   }
+  round.next_seq_ = static_cast<uint32_t>(records.size());  // closing a step again took numbers too
   round.hold_until_ = now + grace;
   return round;
 }

@@ -73,7 +73,8 @@ TEST(SecAggSimCalmTest, AnAbsentSiteIsTimedOutAndTheOthersGoOn) {
 }
 
 TEST(SecAggSimCalmTest, TooManyAbsentSitesSpendEveryAttemptAndEndCleanly) {
-  const Report report = Simulate({.seed = 1, .sites = 4, .weather = Weather{}, .absent = {2, 3}});
+  const Report report =
+      Simulate({.seed = 1, .sites = 4, .attempts = 3, .weather = Weather{}, .absent = {2, 3}});
   EXPECT_TRUE(report.violations.empty()) << report.Describe();
   EXPECT_FALSE(report.finished);
 }
@@ -83,6 +84,7 @@ TEST(SecAggSimCalmTest, TooManyAbsentSitesSpendEveryAttemptAndEndCleanly) {
 /// One crash at each write of `node`, in each manner, in otherwise calm weather.
 void CrashAtEveryWrite(Options options, SiteIndex node) {
   options.weather = Weather{};
+  options.attempts = 3;
   const uint64_t writes = Simulate(options).writes.at(node);
   ASSERT_GT(writes, 10u);
   for (uint64_t write = 0; write < writes; ++write) {
@@ -114,7 +116,7 @@ TEST(SecAggSimCrashTest, AWorkerOfFourDiesAtEveryWrite) {
 }
 
 TEST(SecAggSimCrashTest, BothSidesDieAtEveryPairOfWrites) {
-  Options options{.seed = 1, .sites = 3, .elements = 8, .weather = Weather{}};
+  Options options{.seed = 1, .sites = 3, .elements = 8, .attempts = 3, .weather = Weather{}};
   const std::vector<uint64_t> writes = Simulate(options).writes;
   for (uint64_t ours = 0; ours < writes[0]; ours += 2) {
     for (uint64_t theirs = 0; theirs < writes[2]; theirs += 2) {

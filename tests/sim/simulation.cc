@@ -32,18 +32,28 @@ Weather WeatherOf(Rng& rng) {
   return w;
 }
 
+// Sites' keys are the same in every run and slow to make: each thread keeps its own.
+World& WorldOf(uint32_t sites, uint64_t elements) {
+  thread_local std::map<uint32_t, std::unique_ptr<World>> worlds;
+  auto& world = worlds[sites];
+  if (world == nullptr) world = std::make_unique<World>(sites);
+  world->offer.elements = world->bounds.elements = elements;
+  return *world;
+}
+
 class Simulation final : public Env {
  public:
   explicit Simulation(const Options& options)
       : options_(options),
         rng_(options.seed),
-        world_(options.sites != 0 ? options.sites : DrawSites(rng_),
-               options.elements != 0 ? options.elements : 8 + rng_.Below(25)),
+        sites_(options.sites != 0 ? options.sites : DrawSites(rng_)),
+        world_(WorldOf(sites_, options.elements != 0 ? options.elements : 8 + rng_.Below(25))),
         weather_(options.weather.has_value() ? *options.weather : WeatherOf(rng_)) {
-    world_.offer.attempts_allowed = options.attempts;
-    world_.offer.deadlines = {8'000, 8'000, 40'000, 8'000, 8'000};
+    if (options_.attempts == 0) options_.attempts = static_cast<uint32_t>(rng_.Between(1, 3));
+    world_.offer.attempts_allowed = options_.attempts;
+    world_.offer.deadlines = {10'000, 10'000, 40'000, 10'000, 10'000};
     world_.offer.id.attempt = world_.bounds.id.attempt = 0;
-    watchdog_ = Millis(rng_.Between(2'000, 8'000));
+    watchdog_ = Millis(rng_.Between(1'000, 3'000));
     for (uint32_t i = 0; i <= world_.n(); ++i) MakeNode(static_cast<SiteIndex>(i));
   }
   Report Run();
@@ -102,7 +112,8 @@ class Simulation final : public Env {
 
   Options options_;
   Rng rng_;
-  World world_;
+  uint32_t sites_;
+  World& world_;
   Weather weather_;
   Monitor monitor_;
   Millis watchdog_;

@@ -34,9 +34,9 @@ struct Weather {
 
 struct Options {
   uint64_t seed = 1;
-  uint32_t sites = 0;     // 0: 3 to 8, by the seed
-  uint64_t elements = 0;  // 0: 8 to 32, by the seed
-  uint32_t attempts = 3;
+  uint32_t sites = 0;                             // 0: 3 to 8, by the seed
+  uint64_t elements = 0;                          // 0: 8 to 32, by the seed
+  uint32_t attempts = 0;                          // 0: 1 to 3, by the seed
   std::optional<Weather> weather = std::nullopt;  // by the seed
   std::vector<PlannedCrash> crashes = {};
   std::vector<SiteIndex> absent = {};  // sites that never come

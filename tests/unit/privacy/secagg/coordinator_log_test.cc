@@ -198,6 +198,10 @@ TEST_F(CoordinatorLogTest, AStepThatALossEndedEndsTheSameWayInTheReplay) {
   EXPECT_EQ(round().round().phase(), kAgreement);
   EXPECT_EQ(round().round().survivors(), (std::vector<SiteIndex>{1, 2, 4, 5}));
   EXPECT_THAT(round().OnRejoined(3, attempt_.now()), HasStatus(StatusCode::kNotFound, "site 3"));
+  for (const SiteIndex site : {1, 2, 4, 5}) attempt_.Take(round().OnRejoined(site, attempt_.now()));
+  attempt_.RunUntil(kUnmask);
+  attempt_.Restart();  // what was logged after a replay follows what was logged before
+  EXPECT_EQ(round().round().phase(), kUnmask);
 }
 
 TEST_F(CoordinatorLogTest, AStepThatATimerEndedEndsTheSameWayInTheReplay) {
