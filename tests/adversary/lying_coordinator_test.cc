@@ -245,6 +245,22 @@ const Deviation kDeviations[] = {
          AdvertOf(k, 4) = st.BySite(4, copy);
        });
      }},
+    {"AnothersMaskKeyUnderTheColludersName", kShares, kViolation, kDuplicateKey, "keys-refused", UntilKeys,
+     [](Stage& s) {
+       Lie<Keys>(s, [](Stage& st, Keys& k) {
+         secagg::Advert copy = AdvertOf(k, 4).body;
+         copy.mask_key = AdvertOf(k, 2).body.mask_key;
+         AdvertOf(k, 4) = st.BySite(4, copy);
+       });
+     }},
+    {"AnothersSeedHashUnderTheColludersName", kShares, kViolation, kDuplicateKey, "keys-refused", UntilKeys,
+     [](Stage& s) {
+       Lie<Keys>(s, [](Stage& st, Keys& k) {
+         secagg::Advert copy = AdvertOf(k, 4).body;
+         copy.seed_hash = AdvertOf(k, 2).body.seed_hash;
+         AdvertOf(k, 4) = st.BySite(4, copy);
+       });
+     }},
     {"AMaskKeyThatEverybodyKnows", kShares, kViolation, kDuplicateKey, "keys-refused", UntilKeys,
      [](Stage& s) {
        Lie<Keys>(s, [](Stage& st, Keys& k) {
