@@ -131,7 +131,6 @@ TEST(FatLinkTest, AnUploadFillsALinkOf100MillisecondsAnd500MegabitsFromTheSecond
   options.shape.bits_per_second = 500'000'000;
   options.shape.queue_bytes = 6'250'000;  // what the link holds in one round trip
   options.mtu = 9000;
-  options.congestion_control = "cubic";
   if (const char* other = std::getenv("CONCORDAT_LINK_CONGESTION_CONTROL"))
     options.congestion_control = other;
   const Link link(options);

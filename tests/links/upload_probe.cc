@@ -1,4 +1,5 @@
 #include <signal.h>
+#include <spdlog/sinks/stdout_sinks.h>
 
 #include <condition_variable>
 #include <cstdio>
@@ -6,6 +7,7 @@
 #include <filesystem>
 #include <mutex>
 
+#include "common/logging.h"
 #include "policy/charter.h"
 #include "privacy/crypto/hash.h"
 #include "tests/links/probe.h"
@@ -84,6 +86,7 @@ int Main(const std::string& address, const std::filesystem::path& root, const st
 int main(int argc, char** argv) {
   if (argc != 6) return 2;
   ::signal(SIGPIPE, SIG_IGN);
+  spdlog::set_default_logger(spdlog::stderr_logger_mt("probe"));
   concordat::tls::RequireTls13();
   return concordat::worker::Main(argv[1], argv[2], argv[3], std::strtoull(argv[4], nullptr, 10), argv[5]);
 }

@@ -5,7 +5,7 @@
 namespace concordat::worker {
 namespace {
 
-constexpr Millis kSlack{500};  // a coordinator that hashes, stores and serves others takes time too
+constexpr Millis kSlack{200};  // a coordinator that hashes, stores and serves others takes time too
 constexpr Millis kLongestPatience{2'500};
 /// A piece is what one connection sends in about this time: small on a slow link, where it may be lost.
 constexpr double kPieceSeconds = 0.5;

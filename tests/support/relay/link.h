@@ -80,7 +80,7 @@ class Link {
     uint64_t seed = 1;
     int mtu = 1500;
     uint8_t number = 1;              // links of one near network differ in it
-    std::string congestion_control;  // of TCP at the far end; empty: the kernel's
+    std::string congestion_control;  // of TCP at the far end; empty: the kernel's own
   };
   /// What this machine lacks for one; empty: nothing.
   static std::string Missing();
