@@ -27,8 +27,9 @@
 // The other twelve rounds run on eight registers at once, a *strip* of 128 elements. A strip of the vector
 // stays in eight registers more while the keys of a *group* pass over it; a *piece* of the vector stays in
 // the second-level cache while the groups do.
-#define CONCORDAT_VAES [[gnu::target("aes,vaes,avx512f,avx512bw,avx512dq")]]
-#define CONCORDAT_VAES_INLINE [[gnu::always_inline, gnu::target("aes,vaes,avx512f,avx512bw,avx512dq")]] inline
+#define CONCORDAT_VAES [[gnu::target("aes,vaes,avx512f,avx512bw,avx512dq,avx512vbmi")]]
+#define CONCORDAT_VAES_INLINE \
+  [[gnu::always_inline, gnu::target("aes,vaes,avx512f,avx512bw,avx512dq,avx512vbmi")]] inline
 
 namespace concordat::secagg {
 namespace {
@@ -36,8 +37,9 @@ namespace {
 constexpr size_t kRounds = 14;
 constexpr size_t kVectorBytes = 64;
 constexpr size_t kVectorElements = kVectorBytes / 4;
-constexpr size_t kStripVectors = 8;
-constexpr size_t kStripElements = kStripVectors * kVectorElements;
+constexpr size_t kHalfVectors = 4;  // enough to hide the latency of a round
+constexpr size_t kHalfElements = kHalfVectors * kVectorElements;
+constexpr size_t kStripElements = 2 * kHalfElements;
 constexpr size_t kPageBlocks = 256;
 constexpr size_t kPageElements = kPageBlocks * 4;
 constexpr size_t kPageBytes = kPageBlocks * 16;
@@ -59,6 +61,7 @@ struct Lane {
 struct Scratch {
   alignas(kVectorBytes) uint8_t tables[kGroupLanes][kPageBytes];
   alignas(16) uint8_t bases[kGroupLanes][16];
+  alignas(kVectorBytes) uint8_t sbox[256];              // the only public part
   alignas(kVectorBytes) uint32_t edge[kStripElements];  // a strip of which only a part is the caller's
 };
 
@@ -91,11 +94,18 @@ CONCORDAT_VAES void ExpandKey(const Secret32& key, Schedule& schedule) {
   }
 }
 
+CONCORDAT_VAES void FillSbox(uint8_t* sbox) {
+  for (uint32_t i = 0; i < 256; ++i) sbox[i] = static_cast<uint8_t>(SubWord(i));
+}
+
 CONCORDAT_VAES_INLINE __m128i RoundKey(const Schedule& schedule, size_t round) {
   return _mm_load_si128(reinterpret_cast<const __m128i*>(schedule.words.data() + 4 * round));
 }
 
-/// Four times the same 16 bytes. (The intrinsic without a mask makes g++ 12 warn of its own header.)
+// Where an intrinsic has a full mask here, the one without makes g++ 12 warn of its own header.
+constexpr __mmask64 kAllBytes = ~__mmask64{0};
+
+/// Four times the same 16 bytes.
 CONCORDAT_VAES_INLINE __m512i Broadcast(__m128i block) { return _mm512_maskz_broadcast_i32x4(0xffff, block); }
 
 CONCORDAT_VAES_INLINE __m512i WideRoundKey(const Schedule& schedule, size_t round) {
@@ -130,40 +140,84 @@ CONCORDAT_VAES void BuildTable(const Schedule& schedule, uint64_t page, uint8_t*
   }
 }
 
+/// The S-box in registers, for the last round by lookup.
+struct Sbox {
+  __m512i quarters[4];
+  __m512i shift_rows;
+  __m512i bit6, bit7;
+};
+
+CONCORDAT_VAES_INLINE Sbox LoadSbox(const uint8_t* sbox) {
+  return {{_mm512_load_si512(sbox), _mm512_load_si512(sbox + 64), _mm512_load_si512(sbox + 128),
+           _mm512_load_si512(sbox + 192)},
+          Broadcast(_mm_set_epi8(11, 6, 1, 12, 7, 2, 13, 8, 3, 14, 9, 4, 15, 10, 5, 0)),
+          _mm512_set1_epi8(0x40),
+          _mm512_set1_epi8(-0x80)};
+}
+
+/// What AESENCLAST gives, without it: VPERMB reads the low six bits of a byte, masks choose by the other two.
+CONCORDAT_VAES_INLINE __m512i LastRoundByLookup(__m512i state, __m512i key, const Sbox& sbox) {
+  state = _mm512_shuffle_epi8(state, sbox.shift_rows);
+  const __mmask64 bit6 = _mm512_test_epi8_mask(state, sbox.bit6);
+  const __mmask64 bit7 = _mm512_test_epi8_mask(state, sbox.bit7);
+  __m512i low = _mm512_maskz_permutexvar_epi8(kAllBytes, state, sbox.quarters[0]);
+  __m512i high = _mm512_maskz_permutexvar_epi8(kAllBytes, state, sbox.quarters[2]);
+  low = _mm512_mask_permutexvar_epi8(low, bit6, state, sbox.quarters[1]);
+  high = _mm512_mask_permutexvar_epi8(high, bit6, state, sbox.quarters[3]);
+  return _mm512_xor_si512(_mm512_mask_blend_epi8(bit7, low, high), key);
+}
+
+/// sum ± the keystream of half a strip, whose state after two rounds is base ^ table.
+CONCORDAT_VAES_INLINE void AddHalf(const Schedule& schedule, __m512i base, const uint8_t* table, bool plus,
+                                   const Sbox& sbox, __m512i (&sum)[kHalfVectors]) {
+  __m512i state[kHalfVectors];
+#pragma GCC unroll 4
+  for (size_t v = 0; v < kHalfVectors; ++v)
+    state[v] = _mm512_xor_si512(base, _mm512_load_si512(table + v * kVectorBytes));
+#pragma GCC unroll 11
+  for (size_t round = 3; round < kRounds; ++round) {
+    const __m512i key = WideRoundKey(schedule, round);
+#pragma GCC unroll 4
+    for (size_t v = 0; v < kHalfVectors; ++v) state[v] = _mm512_aesenc_epi128(state[v], key);
+  }
+  const __m512i key = WideRoundKey(schedule, kRounds);
+#pragma GCC unroll 4
+  for (size_t v = 0; v < kHalfVectors; ++v)
+    state[v] = v % 2 == 0 ? LastRoundByLookup(state[v], key, sbox) : _mm512_aesenclast_epi128(state[v], key);
+  // Signs are public, and come in the same sequence for every strip: the branch is foreseen.
+  if (plus) {
+#pragma GCC unroll 4
+    for (size_t v = 0; v < kHalfVectors; ++v) sum[v] = _mm512_add_epi32(sum[v], state[v]);
+  } else {
+#pragma GCC unroll 4
+    for (size_t v = 0; v < kHalfVectors; ++v) sum[v] = _mm512_sub_epi32(sum[v], state[v]);
+  }
+}
+
 /// words[e] ± every lane's keystream, for the strip that begins `in_page` elements into the page of the
 /// bases.
 CONCORDAT_VAES void AddStrip(std::span<const Lane> lanes, const Scratch& scratch, size_t in_page, int sign,
                              uint32_t* words) {
-  __m512i sum[kStripVectors];
-#pragma GCC unroll 8
-  for (size_t v = 0; v < kStripVectors; ++v) sum[v] = _mm512_loadu_si512(words + v * kVectorElements);
+  const Sbox sbox = LoadSbox(scratch.sbox);
+  __m512i left[kHalfVectors], right[kHalfVectors];
+#pragma GCC unroll 4
+  for (size_t v = 0; v < kHalfVectors; ++v) {
+    left[v] = _mm512_loadu_si512(words + v * kVectorElements);
+    right[v] = _mm512_loadu_si512(words + kHalfElements + v * kVectorElements);
+  }
   for (size_t k = 0; k < lanes.size(); ++k) {
     const Schedule& schedule = lanes[k].schedule;
     const uint8_t* table = scratch.tables[k] + 4 * in_page;
     const __m512i base = Broadcast(_mm_load_si128(reinterpret_cast<const __m128i*>(scratch.bases[k])));
-    __m512i state[kStripVectors];
-#pragma GCC unroll 8
-    for (size_t v = 0; v < kStripVectors; ++v)
-      state[v] = _mm512_xor_si512(base, _mm512_load_si512(table + v * kVectorBytes));
-    for (size_t round = 3; round < kRounds; ++round) {
-      const __m512i round_key = WideRoundKey(schedule, round);
-#pragma GCC unroll 8
-      for (size_t v = 0; v < kStripVectors; ++v) state[v] = _mm512_aesenc_epi128(state[v], round_key);
-    }
-    const __m512i last_key = WideRoundKey(schedule, kRounds);
-#pragma GCC unroll 8
-    for (size_t v = 0; v < kStripVectors; ++v) state[v] = _mm512_aesenclast_epi128(state[v], last_key);
-    // Signs are public, and the same sequence for every strip: the branch is foreseen.
-    if (sign * lanes[k].sign > 0) {
-#pragma GCC unroll 8
-      for (size_t v = 0; v < kStripVectors; ++v) sum[v] = _mm512_add_epi32(sum[v], state[v]);
-    } else {
-#pragma GCC unroll 8
-      for (size_t v = 0; v < kStripVectors; ++v) sum[v] = _mm512_sub_epi32(sum[v], state[v]);
-    }
+    const bool plus = sign * lanes[k].sign > 0;
+    AddHalf(schedule, base, table, plus, sbox, left);
+    AddHalf(schedule, base, table + 4 * kHalfElements, plus, sbox, right);
   }
-#pragma GCC unroll 8
-  for (size_t v = 0; v < kStripVectors; ++v) _mm512_storeu_si512(words + v * kVectorElements, sum[v]);
+#pragma GCC unroll 4
+  for (size_t v = 0; v < kHalfVectors; ++v) {
+    _mm512_storeu_si512(words + v * kVectorElements, left[v]);
+    _mm512_storeu_si512(words + kHalfElements + v * kVectorElements, right[v]);
+  }
 }
 
 /// One group over one part of the vector that lies in one piece.
@@ -200,6 +254,7 @@ class VaesGroup final : public MaskGroup {
       ExpandKey(keys[k].key, lanes_[k].schedule);
       lanes_[k].sign = keys[k].sign;
     }
+    FillSbox(scratch_.sbox);
   }
   VaesGroup(const VaesGroup&) = delete;
   VaesGroup& operator=(const VaesGroup&) = delete;
@@ -230,8 +285,9 @@ bool CpuHasVaes() {
   // The compiler's own test covers AVX-512 and that the system saves its registers; clang 14 knows no "vaes"
   // there.
   return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-         __builtin_cpu_supports("avx512dq") && __get_cpuid(1, &a, &b, &c, &d) && (c & bit_AES) != 0 &&
-         __get_cpuid_count(7, 0, &a, &b, &c, &d) && (c & bit_VAES) != 0;
+         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vbmi") &&
+         __get_cpuid(1, &a, &b, &c, &d) && (c & bit_AES) != 0 && __get_cpuid_count(7, 0, &a, &b, &c, &d) &&
+         (c & bit_VAES) != 0;
 }
 
 }  // namespace

@@ -10,12 +10,12 @@
 // folder: others say BestMaskKernel().
 //
 // This is the only cipher loop of our own in the project, and only this kernel uses it: AES-256 by the CPU's
-// AES instructions (no table looked up by secret data, no branch on it), for masks and nothing else. What it
+// AES instructions (no address and no branch depends on a secret), for masks and nothing else. What it
 // must give is what OpenSSL gives, bit by bit, and mask_test.cc compares the two.
 namespace concordat::secagg {
 
-/// The kernel, or nullptr where the CPU has no VAES, AES-NI or AVX-512 (F, BW, DQ), where the system does not
-/// save AVX-512 registers, and on other architectures.
+/// The kernel, or nullptr where the CPU has no VAES, AES-NI or AVX-512 (F, BW, DQ, VBMI), where the system
+/// does not save AVX-512 registers, and on other architectures.
 MaskKernel VaesMaskKernel();
 
 /// One block of AES-256 (FIPS 197), made with the kernel's own key schedule. For known-answer tests, whose
