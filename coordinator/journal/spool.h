@@ -18,7 +18,7 @@ namespace concordat::coordinator {
 /// deleted with the object. Any thread.
 class Spool {
  public:
-  /// How far past the stored prefix a chunk may end. Twice of what our own worker lets be under way.
+  /// How far past the stored prefix a chunk may end: a little more than our own worker goes.
   static constexpr uint64_t kWindowBytes = 64 << 20;
   /// Pieces that may lie past the prefix with gaps between them: 64 bytes of memory each.
   static constexpr size_t kMaxPieces = 2048;

@@ -38,8 +38,7 @@ std::optional<SendWindow::Piece> SendWindow::Next(uint64_t made, Time now) {
     piece.bytes = std::min(piece_bytes_, std::max(std::min(made, total_), next_) - next_);
   }
   if (piece.bytes == 0) return std::nullopt;
-  // The coordinator takes pieces within a span past what it has; ours is half as long.
-  const bool far = piece.offset + piece.bytes > stored_ + kMost && piece.offset > stored_;
+  const bool far = piece.offset + piece.bytes > stored_ + kSpan && piece.offset > stored_;
   if (far || (flying_ > 0 && flying_ + piece.bytes > size_)) {
     was_full_ = true;
     return std::nullopt;

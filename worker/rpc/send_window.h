@@ -26,6 +26,9 @@ class SendWindow {
   static constexpr uint64_t kLeast = 512 << 10;
   static constexpr uint64_t kFirst = 512 << 10;
   static constexpr uint64_t kMost = 32 << 20;
+  /// How far a piece may lie past what is stored: one connection that stalls holds the others up only then.
+  /// The coordinator takes a little more.
+  static constexpr uint64_t kSpan = 56 << 20;
   static constexpr uint64_t kSmallestPiece = 64 << 10;
   static constexpr uint64_t kLargestPiece = 1 << 20;  // the schema's bound
 
