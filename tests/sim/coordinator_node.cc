@@ -42,7 +42,11 @@ void CoordinatorNode::Recover() {
 
 void CoordinatorNode::Resume() {
   std::vector<Bytes> records = disk_->Read(LogFile());
-  if (env_->sabotage() == Sabotage::kCoordinatorForgetsLog && !records.empty()) records.resize(1);
+  if (env_->sabotage() == Sabotage::kCoordinatorForgetsLog && !records.empty()) {
+    records.resize(1);
+    disk_->Remove(LogFile());
+    disk_->Append(LogFile(), records[0], true);
+  }
   if (records.empty()) {  // died before the offer was made: the number is spent, nobody has seen it
     ++attempt_;
     return StartAttempt();

@@ -305,7 +305,7 @@ Report Simulation::Run() {
     event.run();
     if (nodes_[0].coordinator != nullptr) attempts = std::max(attempts, nodes_[0].coordinator->attempt() + 1);
     if (!end && Quiet()) end = now_ + kAftermath;
-    if (!monitor_.violations().empty()) break;
+    if (options_.stop_at_violation && !monitor_.violations().empty()) break;
   }
   Report report{options_.seed, world_.n(), monitor_.finished(), attempts, crashes_, handled_, {}, {}, {}};
   for (const Node& node : nodes_) report.writes.push_back(node.disk->writes());

@@ -42,6 +42,7 @@ struct Options {
   std::vector<SiteIndex> absent = {};  // sites that never come
   Sabotage sabotage = Sabotage::kNone;
   bool trace = false;
+  bool stop_at_violation = true;
 };
 
 struct Report {
