@@ -6,7 +6,8 @@ namespace concordat::worker {
 namespace {
 
 constexpr Millis kSlack{200};  // a coordinator that hashes, stores and serves others takes time too
-constexpr Millis kLongestPatience{2'500};
+/// A lost SYN alone takes a second: that says nothing about the link's length.
+constexpr Millis kLongestPatience{1'250};
 /// A piece is what one connection sends in about this time: small on a slow link, where it may be lost.
 constexpr double kPieceSeconds = 0.5;
 
@@ -73,10 +74,12 @@ void SendWindow::Adapt(const Piece& piece, Time now) {
   const double seconds = std::max(1e-6, Seconds(now - piece.sent).count());
   const double rate =
       std::min(1e12, static_cast<double>(acknowledged_ - piece.acknowledged_before) / seconds);
+  const auto fits = static_cast<uint64_t>(rate * Seconds(patience_).count());
   if (now - piece.sent > patience_) {
-    const auto fits = static_cast<uint64_t>(rate * Seconds(patience_).count());
     size_ = std::clamp(fits, kLeast, std::max(kLeast, size_));
-  } else if (was_full_) {
+  } else if (was_full_ && fits >= size_ / 2) {
+    // Not for one connection that was lucky while the others were not. What is acknowledged now left when the
+    // window was half of what it is, if it has grown since.
     size_ = std::min(kMost, size_ + piece.bytes);
   }
   was_full_ = false;

@@ -2,6 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cmath>
+#include <map>
 #include <queue>
 #include <random>
 
@@ -153,6 +156,45 @@ TEST(SendWindowTest, ASlowLinkNeverHasMoreInFlightThanOneChunk) {
   });
   EXPECT_TRUE(window.done());
   EXPECT_LT(took, 1.05 * kTotal / 250'000.0) << "and the link is never idle";
+}
+
+TEST(SendWindowTest, OneLuckyConnectionOfALossyLinkDoesNotFloodTheOthers) {
+  const uint64_t seed = std::random_device{}();
+  SCOPED_TRACE(::testing::Message() << "seed " << seed);
+  std::mt19937_64 random(seed);
+  constexpr uint64_t kTotal = 6 * kMiB;
+  for (int run = 0; run < 50; ++run) {
+    SendWindow window(kTotal, kConnections);
+    window.SetPatience(Millis(3'000));  // its first handshake met a lost packet
+    struct Lane {
+      double free = 0;
+      uint64_t flying = 0;
+    } lanes[kConnections];
+    std::multimap<double, std::pair<Lane*, Piece>> answers;
+    std::map<uint64_t, uint64_t> has;
+    uint64_t stored = 0;
+    double now = 0;
+    while (!window.done()) {
+      while (auto piece = window.Next(kTotal, At(now))) {
+        Lane* lane = std::min_element(std::begin(lanes), std::end(lanes),
+                                      [](const Lane& a, const Lane& b) { return a.flying < b.flying; });
+        // 20 to 200 kB a second, and sometimes a time-out.
+        const double rate = 2e4 * std::pow(10, std::uniform_real_distribution<double>(0, 1)(random));
+        lane->free = std::max(lane->free, now) + static_cast<double>(piece->bytes) / rate +
+                     (random() % 8 == 0 ? 2 : 0);
+        lane->flying += piece->bytes;
+        answers.emplace(lane->free + 0.2, std::pair(lane, *piece));
+      }
+      ASSERT_LE(window.flying(), SendWindow::kLargestPiece) << "at " << now;
+      const auto [time, answer] = *answers.begin();
+      answers.erase(answers.begin());
+      now = time;
+      answer.first->flying -= answer.second.bytes;
+      has[answer.second.offset] = answer.second.offset + answer.second.bytes;
+      for (auto it = has.find(stored); it != has.end(); it = has.find(stored)) stored = it->second;
+      ASSERT_OK(window.Acknowledged(answer.second, stored, At(now)));
+    }
+  }
 }
 
 TEST(SendWindowTest, ALongFatLinkIsFullWithinASecond) {
