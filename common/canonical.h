@@ -15,6 +15,8 @@ namespace concordat {
 /// bytes.
 class CanonicalWriter {
  public:
+  /// Room for `bytes`, so that no outgrown copy of a secret stays behind.
+  void Reserve(size_t bytes) { out_.reserve(bytes); }
   void U8(uint8_t v) { out_.push_back(v); }
   void U16(uint16_t v) { Integer(v); }
   void U32(uint32_t v) { Integer(v); }

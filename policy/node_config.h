@@ -33,6 +33,7 @@ struct WorkerConfig {
   uint32_t threads = 0;              // of the trainer; 0: all cores
   std::filesystem::path state;       // folder: journals, adapters, spool
   std::filesystem::path scratch;     // folder the trainer may write; default state/scratch
+  std::filesystem::path seal_key;    // seals what attempts need after a restart; default state/seal.key
   std::filesystem::path ledger;      // default state/ledger.jsonl
   std::filesystem::path receipts;    // default state/receipts.jsonl
   std::filesystem::path log;         // empty: standard error

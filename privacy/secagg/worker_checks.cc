@@ -143,9 +143,12 @@ Status CheckDeliveryForm(const Delivery& delivery, const WorkerState& state) {
     if (!HoldersAreU1(row.commitments, state.peers)) {
       return Refuse(kMalformed, "dealer {} has not committed to a share for each site of U1", row.dealer);
     }
-    if (row.dealer == state.site &&
-        (row.commitments != state.shares->body.commitments || row.signature != state.shares->signature)) {
-      return Refuse(kOwnMessageChanged, "this worker's commitments came back altered");
+    if (row.dealer != state.site) continue;
+    const Shares& own = state.shares->body;
+    const auto column = std::distance(state.peers.begin(), state.peers.find(state.site));
+    if (row.commitments != own.commitments || row.signature != state.shares->signature ||
+        row.ciphertext != own.ciphertexts.at(static_cast<size_t>(column))) {
+      return Refuse(kOwnMessageChanged, "this worker's own row came back altered");
     }
   }
   if (!IsSiteSet(dealers, state.offer.roster.size()))

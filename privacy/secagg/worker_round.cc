@@ -371,6 +371,10 @@ WorkerRound::~WorkerRound() = default;
 WorkerRound::WorkerRound(WorkerRound&&) noexcept = default;
 WorkerRound& WorkerRound::operator=(WorkerRound&&) noexcept = default;
 
+StatusOr<Offer> WorkerRound::OfferIn(ByteView snapshot) {
+  ASSIGN_OR_RETURN(WorkerState state, DecodeWorkerState(snapshot));
+  return std::move(state.offer);
+}
 StatusOr<WorkerRound> WorkerRound::Restore(SpiffeId self, const crypto::SigningKey& key,
                                            const PeerVerifier& peers, crypto::VerifyKey coordinator,
                                            RandomSource& random, WorkerBounds bounds, Digest ledger_head,

@@ -91,6 +91,9 @@ class WorkerRound {
                                        RandomSource& random, WorkerBounds bounds, Digest ledger_head,
                                        ByteView snapshot);
 
+  /// The offer that a snapshot's attempt began with. DataLoss as Restore.
+  static StatusOr<Offer> OfferIn(ByteView snapshot);
+
   /// Step 0. Sends Signed<Advert>.
   StatusOr<WorkerEffects> OnOffer(const Signed<Offer>& offer, Instant now);
   /// Step 2. Sends Signed<Shares>.

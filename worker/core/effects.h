@@ -11,6 +11,7 @@
 #include "common/clock.h"
 #include "policy/receipts.h"
 #include "privacy/accounting/ledger_arithmetic.h"
+#include "privacy/crypto/signature.h"
 #include "privacy/mechanism/encoding.h"
 #include "privacy/secagg/mask.h"
 #include "worker/core/messages.h"
@@ -27,9 +28,20 @@ std::string_view DecisionName(Decision decision);
 
 // ---- Records of the worker's journal: facts that must outlive the process.
 
-/// (J, r, a) was entered: written before its advert leaves. A worker that finds it after a restart was lost
-/// in that attempt and never enters it again.
+/// (J, r, a) was entered: written before its advert leaves. It is never entered a second time: after a
+/// restart it is gone on with from its sealed state, or this worker is lost in it.
 struct AttemptEntered {
+  AttemptId id;
+};
+/// A step was taken and `state` is what it led to: written, after the sealed state, before the step's message
+/// leaves. A sealed state that is older than the newest of these was rolled back and is not used.
+struct StepTaken {
+  AttemptId id;
+  uint8_t phase = 0;  // secagg::WorkerPhase
+  Digest state;       // DigestOfState
+};
+/// The attempt is over here, its keys are erased.
+struct AttemptLeft {
   AttemptId id;
 };
 /// The first byte of y_i may leave from here on.
@@ -51,7 +63,14 @@ struct DecisionTaken {
 struct JobHalted {
   JobId job;
 };
-using Record = std::variant<AttemptEntered, InputBegun, AdapterVerified, DecisionTaken, JobHalted>;
+using Record = std::variant<AttemptEntered, InputBegun, AdapterVerified, DecisionTaken, JobHalted, StepTaken,
+                            AttemptLeft>;
+
+/// All that is needed to go on with an attempt after a restart (round_state.h). Secret.
+struct RoundSeal {
+  AttemptId id;
+  crypto::SecretText state;
+};
 
 /// A message that was refused, or the accepted one it contradicts, kept as evidence: canonical body and the
 /// coordinator's signature over it.
@@ -82,6 +101,21 @@ struct StartUpload {
   Secret32 seed;
   std::vector<secagg::MaskKey> masks;
 };
+/// Goes on with an upload that an earlier process began: only if every block of y_i is stored and is what was
+/// stored; else UploadEnded with Aborted. Nothing is ever made again.
+struct ResumeUpload {
+  AttemptId id;
+  uint64_t elements = 0;
+};
+/// Of an upload that an earlier process began and nobody goes on with: what may have left is reported with
+/// UploadEnded, and the file deleted.
+struct RecoverUpload {
+  AttemptId id;
+};
+/// Deletes an attempt's sealed state.
+struct ForgetRound {
+  AttemptId id;
+};
 /// Stops an upload and deletes what is stored. Every upload ends with exactly one Uploaded or UploadEnded.
 struct CancelUpload {
   AttemptId id;
@@ -97,8 +131,8 @@ struct KeepAdapter {
   Digest sha256;
   std::shared_ptr<const Bytes> blob;
 };
-using Command =
-    std::variant<StartTrainer, StopTrainer, TellTrainer, StartUpload, CancelUpload, Fetch, KeepAdapter>;
+using Command = std::variant<StartTrainer, StopTrainer, TellTrainer, StartUpload, ResumeUpload, RecoverUpload,
+                             ForgetRound, CancelUpload, Fetch, KeepAdapter>;
 
 struct LogLine {
   enum class Level : uint8_t { kInfo, kWarning, kError };
@@ -107,8 +141,9 @@ struct LogLine {
 };
 
 /// What one event leads to, carried out in this order:
-///   1. persist   `records` and `evidence`, appended and fsynced. If that fails nothing else of this struct
-///                is carried out and WorkerCore::OnStorageFailed is called.
+///   1. persist   `seals`, each sealed and fsynced in place of the attempt's last; then `records` and
+///                `evidence`, appended and fsynced. If any of it fails nothing else of this struct is carried
+///                out and WorkerCore::OnStorageFailed is called.
 ///   2. charge    `charges`, in the ledger, fsynced; each outcome goes back through OnCharged after this
 ///                struct is carried out.
 ///   3. receipts  signed, appended, fsynced.
@@ -117,6 +152,7 @@ struct LogLine {
 ///   6. deadline  `wake`: call OnTimer then. Replaces the one before; empty: none.
 ///   7. publish   `log` to the region's log.
 struct Effects {
+  std::vector<RoundSeal> seals;
   std::vector<Record> records;
   std::vector<Evidence> evidence;
   std::vector<LedgerCharge> charges;
@@ -167,7 +203,7 @@ struct Uploaded {
 struct UploadEnded {
   AttemptId id;
   /// ResourceExhausted, DataLoss: the region's own disk. FailedPrecondition: cancelled, or the coordinator
-  /// takes no more of it.
+  /// takes no more of it. Aborted: it was not whole when an earlier process ended.
   Status status;
   uint64_t left_bytes = 0;
   Digest sha256;

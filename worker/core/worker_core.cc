@@ -19,10 +19,12 @@ void Earlier(std::optional<Instant>& at, const std::optional<Instant>& other) {
 
 }  // namespace
 
-StatusOr<std::unique_ptr<WorkerCore>> WorkerCore::Make(CoreParams params,
-                                                       const std::vector<Record>& journal) {
+StatusOr<std::unique_ptr<WorkerCore>> WorkerCore::Make(CoreParams params, const std::vector<Record>& journal,
+                                                       const std::vector<RoundSeal>& sealed) {
   ASSIGN_OR_RETURN(crypto::VerifyKey key, crypto::VerifyKey::FromSpki(params.charter.coordinator.spki));
-  return std::unique_ptr<WorkerCore>(new WorkerCore(std::move(params), std::move(key), journal));
+  auto core = std::unique_ptr<WorkerCore>(new WorkerCore(std::move(params), std::move(key), journal));
+  core->PutToSleep(sealed);
+  return core;
 }
 
 WorkerCore::WorkerCore(CoreParams params, crypto::VerifyKey coordinator, const std::vector<Record>& journal)
@@ -35,6 +37,8 @@ WorkerCore::WorkerCore(CoreParams params, crypto::VerifyKey coordinator, const s
     if (const auto* taken = std::get_if<DecisionTaken>(&record))
       standings_[taken->job].Apply(taken->decision);
     if (const auto* halted = std::get_if<JobHalted>(&record)) standings_[halted->job].halted = true;
+    if (const auto* step = std::get_if<StepTaken>(&record)) steps_[step->id] = *step;
+    if (const auto* left = std::get_if<AttemptLeft>(&record)) steps_.erase(left->id);
   }
 }
 
@@ -53,6 +57,7 @@ Effects WorkerCore::Done(Instant now) {
   fx_.wake = rest_at_;
   Earlier(fx_.wake, desk_.deadline());
   for (const auto& [job, open] : open_) Earlier(fx_.wake, open.deadline);
+  for (const auto& [job, asleep] : asleep_) Earlier(fx_.wake, asleep.until);
   return std::exchange(fx_, {});
 }
 
@@ -87,6 +92,8 @@ Effects WorkerCore::OnMessage(const FromCoordinator& message, Instant now) {
         } else if constexpr (std::is_same_v<M, secagg::Signed<secagg::Offer>>) {
           OnOffer(m, now);
         } else if constexpr (std::is_same_v<M, AttemptAborted>) {
+          const auto asleep = asleep_.find(m.id.job);
+          if (asleep != asleep_.end() && asleep->second.id == m.id) GiveUp(m.id.job);
           const auto open = open_.find(m.id.job);
           if (open != open_.end() && open->second.offer.body.id == m.id && !open->second.result) {
             Say(LogLine::Level::kInfo,
@@ -178,6 +185,9 @@ void WorkerCore::OnNotice(const JobNotice& notice, Instant now) {
         fmt::format("job {}: {}: {}", job->id().brief(),
                     policy::DescribeRule(static_cast<uint32_t>(refusal.code)), refusal.detail));
   if (job->run && answer.verdict == Verdict::kEligible) WarmUp(*job, now);
+  if (const auto asleep = asleep_.find(job->id());
+      job->run && asleep != asleep_.end() && !walks_.contains(job->id()))
+    OnOffer(secagg::Signed<secagg::Offer>(asleep->second.state.offer), now);
 }
 
 void WorkerCore::OnJobEnded(const JobEnded& ended, Instant now) {
@@ -188,6 +198,7 @@ void WorkerCore::OnJobEnded(const JobEnded& ended, Instant now) {
   job->delta.reset();
   held_.erase(ended.job);
   walks_.erase(ended.job);
+  GiveUp(ended.job);
   // The last round's sum may still be on its way: what it makes is checked all the same.
   const auto open = open_.find(ended.job);
   if (open != open_.end() && !open->second.result) Close(ended.job);
@@ -219,6 +230,7 @@ StatusOr<WorkerCore::DecisionReply> WorkerCore::OnDecision(const JobId& id, Deci
     job->delta.reset();
     held_.erase(id);
     walks_.erase(id);
+    GiveUp(id);
     TrainerDesk::Out out;
     desk_.Cancel(id, now, out);
     Apply(std::move(out), now);
@@ -291,9 +303,13 @@ void WorkerCore::OnOutcome(TaskOutcome outcome, Instant now) {
 void WorkerCore::Close(const JobId& job) {
   const auto it = open_.find(job);
   if (it == open_.end()) return;
-  if (it->second.uploading) fx_.commands.push_back(CancelUpload{it->second.offer.body.id});
+  const AttemptId id = it->second.offer.body.id;
+  if (it->second.uploading) fx_.commands.push_back(CancelUpload{id});
   it->second.round.Erase();
   open_.erase(it);
+  steps_.erase(id);
+  fx_.records.push_back(AttemptLeft{id});
+  fx_.commands.push_back(ForgetRound{id});
 }
 
 void WorkerCore::Leave(const JobId& job, DropoutCode code, secagg::RefusalCode refusal, Instant) {
@@ -339,6 +355,7 @@ Effects WorkerCore::OnTimer(Instant now) {
                     secagg::WorkerPhaseName(open_.at(job).round.phase())));
     Close(job);
   }
+  GiveUpLate(now);
   TrainerDesk::Out out;
   desk_.OnTimer(now, out);
   if (rest_at_ && now >= *rest_at_) desk_.Rest(out);

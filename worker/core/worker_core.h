@@ -15,6 +15,7 @@
 #include "privacy/secagg/worker_round.h"
 #include "worker/core/effects.h"
 #include "worker/core/job_desk.h"
+#include "worker/core/round_state.h"
 #include "worker/core/trainer_desk.h"
 
 namespace concordat::worker {
@@ -64,8 +65,10 @@ struct CoreStatus {
 ///   masks ready and delta trained → charge → "begun" on record → StartUpload → header → survivors →
 ///   agreement → unmask → result: sum fetched, adapter recomputed, ResultAck
 ///
-/// An attempt that this worker entered before a restart is never entered again: its keys are gone, and it was
-/// lost there. The delta of a round serves all its attempts; rounding, noise and charge are fresh each time.
+/// An attempt is entered once. After a restart it is gone on with where it was, from its sealed state, if
+/// that is the newest that was written and the job is still allowed; else this worker was lost in it: there
+/// are never two answers to one question. The delta of a round serves all its attempts; rounding, noise and
+/// charge are fresh each time.
 ///
 /// A message of an attempt that is refused ends the attempt for this worker: keys erased, Dropout with the
 /// refusal's code, message and signature kept as evidence. Messages of attempts that are not open change
@@ -75,7 +78,12 @@ class WorkerCore {
  public:
   /// InvalidArgument when the charter's coordinator has no usable key.
   /// \param journal what earlier processes recorded, in order
-  static StatusOr<std::unique_ptr<WorkerCore>> Make(CoreParams params, const std::vector<Record>& journal);
+  /// \param sealed states of attempts that earlier processes were in, as they were sealed
+  static StatusOr<std::unique_ptr<WorkerCore>> Make(CoreParams params, const std::vector<Record>& journal,
+                                                    const std::vector<RoundSeal>& sealed = {});
+
+  /// Call once, before all others: drops what no attempt needs any more.
+  Effects OnStarted(Instant now);
 
   Effects OnConnected(Instant now);
   Effects OnDisconnected(Instant now);
@@ -98,6 +106,8 @@ class WorkerCore {
   StatusOr<DecisionReply> OnDecision(const JobId& id, Decision decision, Instant now);
 
   CoreStatus status() const;
+  /// Whether `id` waits to be gone on with, and its upload with it.
+  bool WaitsToUpload(const AttemptId& id) const;
 
  private:
   WorkerCore(CoreParams params, crypto::VerifyKey coordinator, const std::vector<Record>& journal);
@@ -120,6 +130,13 @@ class WorkerCore {
     uint64_t sent_bytes = 0;
     std::map<std::string, Evidence> accepted;  // by name: what a refused repeat contradicts
     std::optional<secagg::Result> result;      // verified; its sum is on the way
+  };
+  /// An attempt that an earlier process was in.
+  struct Asleep {
+    AttemptId id;
+    RoundState state;
+    std::optional<Instant> until;           // then it is given up
+    std::vector<FromCoordinator> messages;  // came before it was awake
   };
   /// An adapter of a round that this worker missed, followed back to one that it knows.
   struct Walk {
@@ -156,9 +173,11 @@ class WorkerCore {
 
   // worker_core_attempt.cc
   void OnOffer(const secagg::Signed<secagg::Offer>& offer, Instant now);
-  StatusOr<bool> HaveAdapter(Job& job, const secagg::Signed<secagg::Offer>& offer, Instant now);
   Status CheckFresh(const Job& job, const secagg::Offer& offer) const;
   void Enter(Job& job, const secagg::Signed<secagg::Offer>& offer, Instant now);
+  StatusOr<Open> MakeOpen(const Job& job, const secagg::Signed<secagg::Offer>& offer,
+                          secagg::WorkerRound round) const;
+  StatusOr<secagg::WorkerBounds> BoundsOf(const Job& job, const AttemptId& id) const;
   void RefuseOffer(const secagg::Signed<secagg::Offer>& offer, DropoutCode code, const Status& why);
   template <typename T>
   void OnRoundMessage(const secagg::Signed<T>& message, Instant now);
@@ -168,14 +187,26 @@ class WorkerCore {
   void Begin(const JobId& job, const ChargeOutcome& outcome, Instant now);
   void OnUploaded(const Uploaded& done, Instant now);
   void OnUploadEnded(const UploadEnded& ended, Instant now);
+  const policy::LedgerEntry* PaidFor(const AttemptId& id) const;
   void Receipts(const AttemptId& id, uint64_t bytes, const Digest& sha256, Instant now);
   void Receive(policy::Receipt receipt, policy::ArtefactKind kind, policy::RuleCode rule, uint64_t bytes);
+  void KeepEvidence(const AttemptId& id, std::string_view name, Bytes body,
+                    const crypto::Signature& signature);
+
+  // worker_core_result.cc
+  StatusOr<bool> HaveAdapter(Job& job, const secagg::Signed<secagg::Offer>& offer, Instant now);
   static StatusOr<KnownAdapter> Remake(const Job& job, const Open& open, const Fetched& fetched);
   void OnSum(const JobId& job, const Fetched& fetched, Instant now);
   void OnWalk(const JobId& job, const Fetched& fetched, Instant now);
   Status StepWalk(Job& job, Walk& walk, const Fetched& fetched, bool* arrived);
-  void KeepEvidence(const AttemptId& id, std::string_view name, Bytes body,
-                    const crypto::Signature& signature);
+
+  // worker_core_resume.cc
+  void PutToSleep(const std::vector<RoundSeal>& sealed);
+  void Wake(Job& job, const secagg::Signed<secagg::Offer>& offer, Instant now);
+  void GoOn(Open& open, Asleep asleep, Instant now);
+  bool KeepForLater(const AttemptId& id, const FromCoordinator& message);
+  void GiveUp(const JobId& job);
+  void GiveUpLate(Instant now);
 
   // worker_core_evaluation.cc
   void OnEvaluationRequest(const EvaluationRequest& request, Instant now);
@@ -199,6 +230,7 @@ class WorkerCore {
 
   std::map<JobId, Job> jobs_;
   std::map<JobId, Open> open_;
+  std::map<JobId, Asleep> asleep_;
   std::map<JobId, secagg::Signed<secagg::Offer>> held_;  // offers that wait for the sum of the round before
   std::map<JobId, Walk> walks_;
   std::map<Digest, Evaluation> evaluations_;
@@ -207,6 +239,7 @@ class WorkerCore {
 
   // From the journal, grown as it grows.
   std::set<AttemptId> entered_;
+  std::map<AttemptId, StepTaken> steps_;  // the newest of each attempt that was not left
   std::map<std::pair<JobId, RoundIndex>, uint32_t> begun_;
   std::map<JobId, JobStanding> standings_;
   std::map<JobId, std::map<RoundIndex, Digest>> chains_;

@@ -13,16 +13,8 @@ using secagg::RefusalCode;
 using secagg::Signed;
 using secagg::WorkerPhase;
 
-/// Rounds that a worker follows an adapter's chain back, one download each.
-constexpr uint32_t kMaxWalk = 64;
 /// Refused offers that are kept as evidence: a coordinator must not fill the region's disk with them.
 constexpr uint32_t kMaxRefusedOffersKept = 256;
-
-/// No file came: the connection, a certificate that ran out. That shows nothing about what it holds.
-bool NotFetched(const Status& status) {
-  return !status.ok() && status.code() != StatusCode::kInvalidArgument &&
-         status.code() != StatusCode::kNotFound && status.code() != StatusCode::kDataLoss;
-}
 
 // Names of evidence files.
 std::string_view NameOf(const secagg::Keys&) { return "keys"; }
@@ -51,14 +43,15 @@ StatusOr<secagg::WorkerEffects> Feed(secagg::WorkerRound& round, const Signed<se
   return round.OnResult(m, now);
 }
 
-uint64_t AdapterBlobBytes(const AdapterLayout& layout) { return 4 * layout.adapter_elements() + 4096; }
-
 }  // namespace
 
 // ---- Step 0.
 
 void WorkerCore::RefuseOffer(const Signed<secagg::Offer>& offer, DropoutCode code, const Status& why) {
   const RefusalCode refusal = secagg::RefusalCodeOf(why);
+  if (const auto asleep = asleep_.find(offer.body.id.job);
+      asleep != asleep_.end() && asleep->second.id == offer.body.id && refusal != RefusalCode::kBadSignature)
+    GiveUp(offer.body.id.job);
   Say(LogLine::Level::kWarning, fmt::format("{}: offer refused: {}", offer.body.id.Brief(), Message(why)));
   // What the coordinator has not signed is no evidence against it.
   if (code == DropoutCode::kProtocolViolation && refusal != RefusalCode::kBadSignature &&
@@ -102,25 +95,10 @@ void WorkerCore::OnOffer(const Signed<secagg::Offer>& offer, Instant now) {
     }
     Close(id.job);
   }
+  if (const auto asleep = asleep_.find(id.job); asleep != asleep_.end() && asleep->second.id != id)
+    GiveUp(id.job);
   walks_.erase(id.job);
   Enter(*job, offer, now);
-}
-
-/// True when the offer's adapter is the newest one here. False when it is on its way (a walk was begun).
-StatusOr<bool> WorkerCore::HaveAdapter(Job& job, const Signed<secagg::Offer>& offer, Instant) {
-  const RoundIndex round = offer.body.id.round;
-  if (!job.adapter) RETURN_IF_ERROR(MakeFirstAdapter(job));
-  if (const auto known = job.chain.find(round);
-      known != job.chain.end() && known->second != offer.body.adapter)
-    return secagg::Refuse(RefusalCode::kModel,
-                          "the adapter of round {} is not the one that this worker verified", round);
-  if (job.adapter->blob->round == round) return true;
-  if (round < job.adapter->blob->round)
-    return secagg::Refuse(RefusalCode::kWrongAttempt, "round {} is over: this worker has verified round {}",
-                          round, job.adapter->blob->round - 1);
-  walks_.insert_or_assign(job.id(), Walk{offer, nullptr, offer.body.adapter, round});
-  fx_.commands.push_back(Fetch{offer.body.adapter, AdapterBlobBytes(job.layout)});
-  return false;
 }
 
 Status WorkerCore::CheckFresh(const Job& job, const secagg::Offer& offer) const {
@@ -137,15 +115,27 @@ Status WorkerCore::CheckFresh(const Job& job, const secagg::Offer& offer) const 
   return OkStatus();
 }
 
+StatusOr<secagg::WorkerBounds> WorkerCore::BoundsOf(const Job& job, const AttemptId& id) const {
+  return policy::BoundsFor(p_.policy, p_.charter, p_.charter_hash, job.facts.spec, id, job.adapter->hash);
+}
+
+StatusOr<WorkerCore::Open> WorkerCore::MakeOpen(const Job& job, const Signed<secagg::Offer>& offer,
+                                                secagg::WorkerRound round) const {
+  ASSIGN_OR_RETURN(EncodingPlan plan, policy::EncodingFor(job.facts.spec, offer.body));
+  ASSIGN_OR_RETURN(LedgerCharge charge, policy::RoundCharge(job.facts.spec, offer.body));
+  return Open(offer, std::move(round), std::move(plan), std::move(charge));
+}
+
 void WorkerCore::Enter(Job& job, const Signed<secagg::Offer>& offer, Instant now) {
   const AttemptId id = offer.body.id;
-  if (entered_.contains(id)) {
+  const bool asleep = asleep_.contains(id.job);  // this attempt: another one would have been given up
+  if (!asleep && entered_.contains(id)) {
     Say(LogLine::Level::kWarning,
         fmt::format("{}: entered before, and lost: waiting for the next", id.Brief()));
     fx_.send.push_back(Dropout{id, DropoutCode::kShuttingDown, RefusalCode::kNone});
     return;
   }
-  if (const Status fresh = CheckFresh(job, offer.body); !fresh.ok())
+  if (const Status fresh = asleep ? OkStatus() : CheckFresh(job, offer.body); !fresh.ok())
     return RefuseOffer(offer, DropoutCode::kProtocolViolation, fresh);
   const StatusOr<bool> here = HaveAdapter(job, offer, now);
   if (!here.ok()) {
@@ -155,9 +145,9 @@ void WorkerCore::Enter(Job& job, const Signed<secagg::Offer>& offer, Instant now
     return RefuseOffer(offer, DropoutCode::kProtocolViolation, here.status());
   }
   if (!*here) return;
+  if (asleep) return Wake(job, offer, now);
 
-  const auto bounds =
-      policy::BoundsFor(p_.policy, p_.charter, p_.charter_hash, job.facts.spec, id, job.adapter->hash);
+  const auto bounds = BoundsOf(job, id);
   if (!bounds.ok()) return RefuseOffer(offer, DropoutCode::kPolicyRefused, bounds.status());
   secagg::WorkerRound round(p_.self, *p_.key, *p_.peers, coordinator_, *p_.random, *bounds,
                             p_.ledger->head());
@@ -165,19 +155,16 @@ void WorkerCore::Enter(Job& job, const Signed<secagg::Offer>& offer, Instant now
   if (!effects.ok()) return RefuseOffer(offer, DropoutCode::kProtocolViolation, effects.status());
   if (const Status kept = policy::CheckOfferKeepsJob(job.facts.spec, offer.body); !kept.ok())
     return RefuseOffer(offer, DropoutCode::kProtocolViolation, kept);
-  auto plan = policy::EncodingFor(job.facts.spec, offer.body);
-  if (!plan.ok()) return RefuseOffer(offer, DropoutCode::kPolicyRefused, plan.status());
-  auto charge = policy::RoundCharge(job.facts.spec, offer.body);
-  if (!charge.ok()) return RefuseOffer(offer, DropoutCode::kPolicyRefused, charge.status());
-  if (p_.ledger->SpentAfter(now, std::span(&*charge, 1)) > p_.ledger->budget().epsilon)
+  auto open = MakeOpen(job, offer, std::move(round));
+  if (!open.ok()) return RefuseOffer(offer, DropoutCode::kPolicyRefused, open.status());
+  if (p_.ledger->SpentAfter(now, std::span(&open->charge, 1)) > p_.ledger->budget().epsilon)
     return RefuseOffer(offer, DropoutCode::kBudgetSpent,
                        ResourceExhausted("the dataset's privacy budget does not cover another round"));
 
   entered_.insert(id);
   fx_.records.push_back(AttemptEntered{id});
-  Open open(offer, std::move(round), *std::move(plan), *std::move(charge));
-  open.accepted["offer"] = {id, "offer", secagg::Canonical(offer.body), offer.signature};
-  Open& placed = open_.insert_or_assign(id.job, std::move(open)).first->second;
+  open->accepted["offer"] = {id, "offer", secagg::Canonical(offer.body), offer.signature};
+  Open& placed = open_.insert_or_assign(id.job, *std::move(open)).first->second;
   Carry(placed, *std::move(effects), now);
   TrainFor(job, offer.body, now);
 }
@@ -206,7 +193,17 @@ void WorkerCore::TrainFor(Job& job, const secagg::Offer& offer, Instant now) {
 // ---- Steps 2 to 9.
 
 void WorkerCore::Carry(Open& open, secagg::WorkerEffects effects, Instant) {
-  // The snapshot is not kept: a worker that restarts is lost in its attempts, and its keys go with it.
+  // A complaint and a result end the attempt: there is nothing to go on with.
+  const bool over = effects.phase == WorkerPhase::kComplained || effects.phase == WorkerPhase::kDone;
+  if (effects.persist && !over) {
+    const AttemptId id = open.offer.body.id;
+    auto state = EncodeRoundState(id, effects.phase, open.offer.signature, open.accepted,
+                                  effects.persist->snapshot.view());
+    const StepTaken step{id, static_cast<uint8_t>(effects.phase), DigestOfState(state.view())};
+    steps_[id] = step;
+    fx_.records.push_back(step);
+    fx_.seals.push_back({id, std::move(state)});
+  }
   if (effects.deadline) open.deadline = effects.deadline;
   if (effects.send) std::visit([&](auto& message) { fx_.send.push_back(std::move(message)); }, *effects.send);
 }
@@ -216,6 +213,7 @@ void WorkerCore::OnRoundMessage(const Signed<T>& message, Instant now) {
   const AttemptId id = message.body.id;
   const auto it = open_.find(id.job);
   if (it == open_.end() || it->second.offer.body.id != id) {
+    if (KeepForLater(id, message)) return;
     Say(LogLine::Level::kInfo,
         fmt::format("{}: {} for an attempt that is not open here", id.Brief(), NameOf(message.body)));
     // A coordinator that counts on this worker again, after a restart, need not wait for its deadline.
@@ -272,10 +270,24 @@ void WorkerCore::MayBegin(const JobId& id, Instant now) {
     Say(LogLine::Level::kWarning, fmt::format("{}: trained too late for its input", offer.id.Brief()));
     return Close(id);
   }
+  open.charging = true;
+  // An earlier process may have paid for this attempt and sent nothing.
+  if (const policy::LedgerEntry* paid = PaidFor(offer.id); paid != nullptr)
+    return Begin(
+        id, {offer.id, ChargeKind::kDelta, OkStatus(), paid->epsilon_before, paid->epsilon_after, paid->hash},
+        now);
   if (p_.ledger->SpentAfter(now, std::span(&open.charge, 1)) > p_.ledger->budget().epsilon)
     return Leave(id, DropoutCode::kBudgetSpent, RefusalCode::kNone, now);
-  open.charging = true;
   fx_.charges.push_back(open.charge);
+}
+
+const policy::LedgerEntry* WorkerCore::PaidFor(const AttemptId& id) const {
+  const auto& entries = p_.ledger->entries();
+  const auto entry =
+      std::ranges::find_if(entries.rbegin(), entries.rend(), [&](const policy::LedgerEntry& e) {
+        return e.charge.kind == ChargeKind::kDelta && e.charge.attempt == id;
+      });
+  return entry == entries.rend() ? nullptr : &*entry;
 }
 
 Effects WorkerCore::OnCharged(const ChargeOutcome& outcome, Instant now) {
@@ -357,6 +369,8 @@ void WorkerCore::OnUploadEnded(const UploadEnded& ended, Instant now) {
   switch (ended.status.code()) {
     case StatusCode::kFailedPrecondition:
       return Close(ended.id.job);  // the coordinator goes on without this worker, and knows it
+    case StatusCode::kAborted:     // not whole before a restart: it cannot be made again
+      return Leave(ended.id.job, DropoutCode::kShuttingDown, RefusalCode::kNone, now);
     case StatusCode::kResourceExhausted:
     case StatusCode::kDataLoss:
       return Leave(ended.id.job, DropoutCode::kStorageFull, RefusalCode::kNone, now);
@@ -382,12 +396,7 @@ void WorkerCore::Receipts(const AttemptId& id, uint64_t bytes, const Digest& sha
   receipt.to = p_.charter.coordinator.id.jurisdiction();
   receipt.sandbox = Sandbox();
   receipt.charter = p_.charter_hash;
-  const auto& entries = p_.ledger->entries();
-  const auto entry =
-      std::ranges::find_if(entries.rbegin(), entries.rend(), [&](const policy::LedgerEntry& e) {
-        return e.charge.kind == ChargeKind::kDelta && e.charge.attempt == id;
-      });
-  if (entry != entries.rend()) {
+  if (const policy::LedgerEntry* entry = PaidFor(id); entry != nullptr) {
     receipt.epsilon_charged = CostOf(entry->epsilon_before, entry->epsilon_after);
     receipt.ledger_head = entry->hash;
   }
@@ -408,128 +417,6 @@ void WorkerCore::Receive(policy::Receipt receipt, policy::ArtefactKind kind, pol
   if (const policy::CharterFlow* flow = p_.charter.Flow(kind, receipt.from, receipt.to); flow != nullptr)
     receipt.basis = flow->basis;
   fx_.receipts.push_back(std::move(receipt));
-}
-
-// ---- Step 9, and adapters of rounds that this worker missed.
-
-Effects WorkerCore::OnFetched(const Fetched& fetched, Instant now) {
-  std::vector<JobId> sums, walks;
-  for (const auto& [job, open] : open_)
-    if (open.result && open.result->sum_sha256 == fetched.sha256) sums.push_back(job);
-  for (const auto& [job, walk] : walks_)
-    if (walk.next == fetched.sha256) walks.push_back(job);
-  for (const JobId& job : sums) OnSum(job, fetched, now);
-  for (const JobId& job : walks) OnWalk(job, fetched, now);
-  OnEvaluationFetched(fetched, now);
-  return Done(now);
-}
-
-StatusOr<KnownAdapter> WorkerCore::Remake(const Job& job, const Open& open, const Fetched& fetched) {
-  RETURN_IF_ERROR(fetched.content.status());
-  if (crypto::Sha256(*fetched.content) != fetched.sha256)
-    return InvalidArgument("the sum is not what its digest says");
-  ASSIGN_OR_RETURN(KnownAdapter made, AdapterFromSum(job, open.plan, open.offer.body.id.round,
-                                                     *fetched.content, open.result->survivors.size()));
-  if (made.hash != open.result->new_adapter)
-    return InvalidArgument("it makes adapter {}, announced was {}", made.hash.brief(),
-                           open.result->new_adapter.brief());
-  return made;
-}
-
-void WorkerCore::OnSum(const JobId& id, const Fetched& fetched, Instant now) {
-  Open& open = open_.at(id);
-  Job& job = jobs_.at(id);
-  const AttemptId attempt = open.offer.body.id;
-  const secagg::Result result = *open.result;
-  if (NotFetched(fetched.content.status())) {
-    // The next offer's adapter is followed back to one that this worker knows.
-    Say(LogLine::Level::kWarning,
-        fmt::format("{}: its sum was not fetched: {}", attempt.Brief(), Message(fetched.content.status())));
-    Close(id);
-    if (const auto held = held_.extract(id)) OnOffer(held.mapped(), now);
-    return;
-  }
-  const StatusOr<KnownAdapter> made = Remake(job, open, fetched);
-  if (!made.ok()) {
-    Say(LogLine::Level::kError, fmt::format("{}: the result does not recompute, the job is halted here: {}",
-                                            attempt.Brief(), Message(made.status())));
-    fx_.records.push_back(JobHalted{id});
-    for (const auto& [name, evidence] : open.accepted) fx_.evidence.push_back(evidence);
-    job.standing.halted = true;
-    standings_[id].halted = true;
-    held_.erase(id);
-    Leave(id, DropoutCode::kResultMismatch, RefusalCode::kNone, now);
-    fx_.send.push_back(AnswerOf(job, desk_.state() == TrainerDesk::State::kBarred));
-    return;
-  }
-  fx_.records.push_back(AdapterVerified{id, made->blob->round, made->hash});
-  fx_.commands.push_back(
-      KeepAdapter{made->hash, std::make_shared<const Bytes>(EncodeAdapterBlob(*made->blob))});
-  chains_[id][made->blob->round] = made->hash;
-  TakeAdapter(job, made->hash, made->blob);
-  job.rounds_done = std::max(job.rounds_done, made->blob->round);
-  job.delta.reset();
-  if (const auto said = open.accepted.find("result"); said != open.accepted.end())
-    job.last_result = said->second;
-  fx_.send.push_back(ResultAck{attempt, made->hash});
-  Say(LogLine::Level::kInfo, fmt::format("{}: done, adapter {} recomputed from the sum of {} sites",
-                                         attempt.Brief(), made->hash.brief(), result.survivors.size()));
-  Close(id);
-  if (const auto held = held_.extract(id)) OnOffer(held.mapped(), now);
-}
-
-/// Takes one blob of the walk. `arrived` says that the chain ends at an adapter that this worker knows.
-Status WorkerCore::StepWalk(Job& job, Walk& walk, const Fetched& fetched, bool* arrived) {
-  *arrived = false;
-  RETURN_IF_ERROR(fetched.content.status());
-  if (AdapterHash(*fetched.content) != walk.next)
-    return InvalidArgument("the adapter is not what its name says");
-  ASSIGN_OR_RETURN(AdapterBlob blob, DecodeAdapterBlob(*fetched.content, job.layout));
-  if (blob.job != job.id() || blob.round != walk.next_round)
-    return InvalidArgument("an adapter of another job or round in the chain");
-  const Digest parent = blob.parent;
-  const RoundIndex round = blob.round;
-  if (!walk.newest) walk.newest = std::make_shared<const AdapterBlob>(std::move(blob));
-  if (const auto known = job.chain.find(round); known != job.chain.end()) {
-    if (known->second != walk.next) return InvalidArgument("the chain does not end where this worker's does");
-    *arrived = true;
-    return OkStatus();
-  }
-  if (round == 0) return InvalidArgument("the chain does not begin with the job's first adapter");
-  // One round back is known by its hash alone: no need to load it.
-  if (const auto known = job.chain.find(round - 1); known != job.chain.end()) {
-    if (known->second != parent)
-      return InvalidArgument("the chain does not follow from what this worker verified");
-    *arrived = true;
-    return OkStatus();
-  }
-  if (walk.offer.body.id.round - round + 1 >= kMaxWalk) {
-    Say(LogLine::Level::kWarning, fmt::format("job {}: the adapter's chain was checked for {} rounds only",
-                                              job.id().brief(), kMaxWalk));
-    *arrived = true;
-    return OkStatus();
-  }
-  walk.next = parent;
-  walk.next_round = round - 1;
-  fx_.commands.push_back(Fetch{walk.next, AdapterBlobBytes(job.layout)});
-  return OkStatus();
-}
-
-void WorkerCore::OnWalk(const JobId& id, const Fetched& fetched, Instant now) {
-  Walk& walk = walks_.at(id);
-  Job& job = jobs_.at(id);
-  bool arrived = false;
-  if (const Status status = StepWalk(job, walk, fetched, &arrived); !status.ok()) {
-    const Signed<secagg::Offer> offer = walk.offer;
-    walks_.erase(id);
-    return RefuseOffer(offer, DropoutCode::kProtocolViolation,
-                       secagg::Refuse(RefusalCode::kModel, "{}", Message(status)));
-  }
-  if (!arrived) return;
-  const Walk done = std::move(walk);
-  walks_.erase(id);
-  TakeAdapter(job, done.offer.body.adapter, done.newest);
-  OnOffer(done.offer, now);
 }
 
 }  // namespace concordat::worker

@@ -18,6 +18,9 @@ constexpr uint64_t kWorthAConnection = 256 << 10;
 constexpr uint64_t kReportBytes = 1 << 20;
 constexpr Millis kFirstRest{200};
 constexpr Millis kLongestRest{5'000};
+/// A connection with something under way that is silent for so long gets no more: if the link is down, what
+/// another one lost must not be lost here too.
+constexpr std::chrono::seconds kSilence{3};
 /// How long a cancelled upload may go unnoticed, and a chunk that was made while answers are awaited.
 constexpr Millis kLook{100};
 constexpr Millis kShortLook{5};
@@ -53,6 +56,7 @@ struct ChunkSender::Lane {
   Time rest_until;
   Millis rest = kFirstRest;
   uint64_t flying = 0;
+  Time heard;             // the last answer, or when it had nothing under way
   bool answered = false;  // ever
 };
 
@@ -94,23 +98,25 @@ Status ChunkSender::Loop() {
     for (const auto& lane : lanes_)
       if (lane->state == Lane::State::kResting && lane->rest_until <= now) Ask(*lane);
     RETURN_IF_ERROR(Fill(made, now));
-    if (Lane* lane = Freest(); lane != nullptr && window_.Stuck() && calls_.empty()) Ask(*lane);
+    if (Lane* lane = Freest(now); lane != nullptr && window_.Stuck() && calls_.empty()) Ask(*lane);
     RETURN_IF_ERROR(Await(made, now));
   }
   return OkStatus();
 }
 
-/// The open lane with the least under way; null when none is open.
-ChunkSender::Lane* ChunkSender::Freest() {
+/// The open lane with the least under way; null when none takes more now.
+ChunkSender::Lane* ChunkSender::Freest(Time now) {
   Lane* best = nullptr;
-  for (const auto& lane : lanes_)
-    if (lane->state == Lane::State::kOpen && (best == nullptr || lane->flying < best->flying))
-      best = lane.get();
+  for (const auto& lane : lanes_) {
+    if (lane->flying == 0) lane->heard = now;
+    if (lane->state != Lane::State::kOpen || now - lane->heard > kSilence) continue;
+    if (best == nullptr || lane->flying < best->flying) best = lane.get();
+  }
   return best;
 }
 
 Status ChunkSender::Fill(uint64_t made, Time now) {
-  while (Lane* lane = Freest()) {
+  while (Lane* lane = Freest(now)) {
     const auto piece = window_.Next(made, now);
     if (!piece) break;
     RETURN_IF_ERROR(Send(*lane, *piece));
@@ -157,7 +163,7 @@ Status ChunkSender::Await(uint64_t made, Time now) {
     for (const auto& lane : lanes_)
       if (lane->state == Lane::State::kResting) until = std::min(until, lane->rest_until);
     const auto rest = std::chrono::ceil<Millis>(until - now);
-    source_.AwaitMore(Freest() == nullptr ? total_ : made, std::max(Millis(1), rest));
+    source_.AwaitMore(Freest(now) == nullptr ? total_ : made, std::max(Millis(1), rest));
     return OkStatus();
   }
   const bool starving = made < total_ && window_.flying() < window_.size();
@@ -180,6 +186,7 @@ Status ChunkSender::Finish(Call& call) {
 Status ChunkSender::OnAnswer(Call& call, Time now) {
   Lane& lane = *call.lane;
   lane.rest = kFirstRest;
+  lane.heard = now;
   if (call.piece) {
     RETURN_IF_ERROR(window_.Acknowledged(*call.piece, call.reply.stored(), now));
   } else {

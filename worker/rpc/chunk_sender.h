@@ -63,7 +63,7 @@ class ChunkSender {
 
   Status Loop();
   Status Fill(uint64_t made, Time now);
-  Lane* Freest();
+  Lane* Freest(Time now);
   Call& Begin(Lane& lane);
   void Ask(Lane& lane);
   Status Send(Lane& lane, const SendWindow::Piece& piece);

@@ -4,8 +4,8 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
-#include <charconv>
 #include <cstring>
 
 #include "common/logging.h"
@@ -13,12 +13,15 @@
 #include "privacy/mechanism/encoder.h"
 #include "proto/tls.h"
 #include "proto/wire.h"
+#include "worker/rpc/attempt_name.h"
 
 namespace concordat::worker {
 namespace {
 
 constexpr uint64_t kChunkElements = 4 * kEncodeBlockElements;
 constexpr uint64_t kChunkBytes = 4 * kChunkElements;
+constexpr uint64_t kDigestBytes = 32;
+constexpr uint64_t kMostMakers = 8;  // threads; each holds one chunk
 static_assert(kChunkBytes == 1 << 20, "the largest chunk that the schema allows");
 /// Of one download's stream; the next goes on where it stopped.
 constexpr std::chrono::minutes kStreamPatience{5};
@@ -50,39 +53,52 @@ class Cancellable {
   grpc::ClientContext** slot_;
 };
 
-StatusOr<uint32_t> ParseNumber(std::string_view text) {
-  uint32_t value = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc() || end != text.data() + text.size()) return InvalidArgument("expected a number");
-  return value;
+/// Digests of chunks lie beside the vector they are of.
+std::filesystem::path DigestsOf(const std::filesystem::path& file) { return file.string() + ".sha256"; }
+
+Status WriteAt(int fd, uint64_t offset, ByteView data, const std::filesystem::path& path) {
+  for (size_t done = 0; done < data.size();) {
+    const ssize_t n = ::pwrite(fd, data.data() + done, data.size() - done, static_cast<off_t>(offset + done));
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return ErrnoStatus(errno, "cannot store", path);
+    done += static_cast<size_t>(n);
+  }
+  return OkStatus();
+}
+
+/// DataLoss when there is less than `out` at `offset`.
+Status ReadAt(int fd, uint64_t offset, std::span<uint8_t> out, const std::filesystem::path& path) {
+  for (size_t done = 0; done < out.size();) {
+    const ssize_t n = ::pread(fd, out.data() + done, out.size() - done, static_cast<off_t>(offset + done));
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) return DataLoss("{}: a stored chunk cannot be read back", path.string());
+    done += static_cast<size_t>(n);
+  }
+  return OkStatus();
 }
 
 }  // namespace
 
-std::string OutboxName(const AttemptId& id) {
-  return fmt::format("{}-{}-{}{}", id.job.hex(), id.round, id.attempt, kSuffix);
-}
+std::string OutboxName(const AttemptId& id) { return AttemptFileName(id, kSuffix); }
 
-StatusOr<AttemptId> ParseOutboxName(std::string_view name) {
-  const auto bad = [&] { return InvalidArgument("no upload's file: {}", name.substr(0, 100)); };
-  if (!name.ends_with(kSuffix)) return bad();
-  name.remove_suffix(kSuffix.size());
-  const size_t first = name.find('-');
-  const size_t second = name.find('-', first == std::string_view::npos ? first : first + 1);
-  if (second == std::string_view::npos) return bad();
-  AttemptId id;
-  ASSIGN_OR_RETURN(id.job, Digest::FromHexText(name.substr(0, first)));
-  ASSIGN_OR_RETURN(id.round, ParseNumber(name.substr(first + 1, second - first - 1)));
-  ASSIGN_OR_RETURN(id.attempt, ParseNumber(name.substr(second + 1)));
-  return id;
-}
+StatusOr<AttemptId> ParseOutboxName(std::string_view name) { return ParseAttemptFileName(name, kSuffix); }
 
 Upload::Upload(StartUpload order, std::filesystem::path folder, Dial dial, OnEvent on_event)
-    : order_(std::move(order)),
-      path_(std::move(folder) / OutboxName(order_.id)),
+    : id_(order.id),
+      resumed_(false),
+      order_(std::move(order)),
+      path_(std::move(folder) / OutboxName(id_)),
       dial_(std::move(dial)),
       on_event_(std::move(on_event)),
       total_bytes_(4 * order_.plan.total_elements()) {}
+
+Upload::Upload(const ResumeUpload& order, std::filesystem::path folder, Dial dial, OnEvent on_event)
+    : id_(order.id),
+      resumed_(true),
+      path_(std::move(folder) / OutboxName(id_)),
+      dial_(std::move(dial)),
+      on_event_(std::move(on_event)),
+      total_bytes_(4 * order.elements) {}
 
 Upload::~Upload() {
   Cancel();
@@ -90,10 +106,19 @@ Upload::~Upload() {
   if (sender_.joinable()) sender_.join();
 }
 
-void Upload::Start() {
+Status Upload::Open() {
   // Exclusive: a file that is there already was made under the same masks.
-  file_ = FileDescriptor(::open(path_.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
-  if (!file_.valid()) made_status_ = ErrnoStatus(errno, "cannot create", path_);
+  const int how = O_RDWR | O_CLOEXEC | (resumed_ ? 0 : O_CREAT | O_EXCL);
+  const auto digests = DigestsOf(path_);
+  file_ = FileDescriptor(::open(path_.c_str(), how, 0600));
+  if (file_.valid()) digests_ = FileDescriptor(::open(digests.c_str(), how, 0600));
+  if (file_.valid() && digests_.valid()) return OkStatus();
+  if (resumed_) return MakeStatus(StatusCode::kAborted, "nothing was stored before the restart");
+  return ErrnoStatus(errno, "cannot create", path_);
+}
+
+void Upload::Start() {
+  made_status_ = Open();
   maker_ = std::thread([this] { Make(); });
   sender_ = std::thread([this] { SendAll(); });
 }
@@ -108,11 +133,18 @@ void Upload::Discard() {
   if (maker_.joinable()) maker_.join();
   if (sender_.joinable()) sender_.join();
   file_ = FileDescriptor();
-  ::unlink(path_.c_str());
+  digests_ = FileDescriptor();
+  Delete(path_);
+}
+
+void Upload::Delete(const std::filesystem::path& file) {
+  ::unlink(file.c_str());
+  ::unlink(DigestsOf(file).c_str());
 }
 
 void Upload::Make() {
-  const Status status = file_.valid() ? MakeChunks() : made_status_;
+  Status status = made_status_;
+  if (status.ok()) status = resumed_ ? CheckStored() : MakeChunks();
   // Masks and noise have done their work: what is stored is safe to send, and cannot be made again.
   order_.masks.clear();
   order_.seed = Secret32();
@@ -122,41 +154,92 @@ void Upload::Make() {
   changed_.notify_all();
 }
 
+/// Chunks are made in any order and become part of what may be sent in theirs.
+struct Upload::Line {
+  Line(const Encoder& e, uint64_t n) : encoder(e), chunks(n) {}
+  const Encoder& encoder;
+  const uint64_t chunks;
+  std::atomic<uint64_t> next{0};  // to be made
+  crypto::Sha256Stream sha;       // guarded by mutex_
+  uint64_t published = 0;         // guarded by mutex_
+  bool broken = false;            // guarded by mutex_
+  std::condition_variable turn;   // with mutex_
+};
+
 Status Upload::MakeChunks() {
   ASSIGN_OR_RETURN(const Encoder encoder,
                    Encoder::Make(order_.plan, *order_.delta, 1, order_.metrics, order_.seed));
-  secagg::MaskStream masks(order_.masks);
-  crypto::Sha256Stream sha;
-  std::vector<uint32_t> words;
-  const uint64_t elements = order_.plan.total_elements();
-  for (uint64_t first = 0; first < elements; first += kChunkElements) {
-    {
-      const std::lock_guard lock(mutex_);
-      if (cancelled_) return FailedPrecondition("the upload was cancelled");
-    }
-    words.resize(std::min(kChunkElements, elements - first));
-    RETURN_IF_ERROR(encoder.Encode(first, words));
-    masks.Apply(first, words);
-    const auto* bytes = reinterpret_cast<const uint8_t*>(words.data());
-    const size_t size = words.size() * sizeof(uint32_t);
-    RETURN_IF_ERROR(Store(4 * first, {bytes, size}));
-    sha.Update({bytes, size});
-    const std::lock_guard lock(mutex_);
-    made_bytes_ = 4 * first + size;
-    if (made_bytes_ == total_bytes_) sha256_ = sha.Finish();
-    changed_.notify_all();
+  Line line(encoder, (order_.plan.total_elements() + kChunkElements - 1) / kChunkElements);
+  const uint64_t cores = std::clamp<uint64_t>(std::thread::hardware_concurrency(), 1, kMostMakers);
+  std::vector<Status> results(std::min(cores, line.chunks));
+  {
+    std::vector<std::jthread> others;
+    for (size_t i = 1; i < results.size(); ++i) others.emplace_back([&, i] { results[i] = MakeSome(line); });
+    results[0] = MakeSome(line);
   }
+  for (const Status& result : results) RETURN_IF_ERROR(result);
   return OkStatus();
 }
 
-Status Upload::Store(uint64_t offset, ByteView data) {
-  for (size_t done = 0; done < data.size();) {
-    const ssize_t n =
-        ::pwrite(file_.get(), data.data() + done, data.size() - done, static_cast<off_t>(offset + done));
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return ErrnoStatus(errno, "cannot store", path_);
-    done += static_cast<size_t>(n);
+Status Upload::MakeSome(Line& line) {
+  secagg::MaskStream masks(order_.masks);
+  std::vector<uint32_t> words;
+  Status status;
+  for (uint64_t chunk; status.ok() && (chunk = line.next++) < line.chunks;) {
+    const uint64_t first = chunk * kChunkElements;
+    words.resize(std::min(kChunkElements, order_.plan.total_elements() - first));
+    status = line.encoder.Encode(first, words);
+    if (!status.ok()) break;
+    masks.Apply(first, words);
+    const ByteView bytes(reinterpret_cast<const uint8_t*>(words.data()), words.size() * sizeof(uint32_t));
+    status = WriteAt(file_.get(), 4 * first, bytes, path_);
+    if (status.ok()) status = Publish(line, chunk, bytes);
   }
+  if (status.ok()) return status;
+  const std::lock_guard lock(mutex_);
+  line.broken = true;
+  line.turn.notify_all();
+  return status;
+}
+
+/// Waits for the chunk's turn. The whole digest needs the order; so does who reads the stored prefix.
+Status Upload::Publish(Line& line, uint64_t chunk, ByteView data) {
+  const Digest digest = crypto::Sha256(data);
+  RETURN_IF_ERROR(WriteAt(digests_.get(), chunk * kDigestBytes, digest.view(), path_));
+  std::unique_lock lock(mutex_);
+  line.turn.wait(lock, [&] { return line.published == chunk || line.broken; });
+  if (cancelled_) return FailedPrecondition("the upload was cancelled");
+  if (line.broken) return FailedPrecondition("another chunk could not be made");
+  line.sha.Update(data);
+  ++line.published;
+  made_bytes_ = chunk * kChunkBytes + data.size();
+  if (made_bytes_ == total_bytes_) sha256_ = line.sha.Finish();
+  line.turn.notify_all();
+  changed_.notify_all();
+  return OkStatus();
+}
+
+/// Every chunk of an earlier process, against its digest. A crash of the machine may have lost some of
+/// either.
+Status Upload::CheckStored() {
+  const auto torn = [] {
+    return MakeStatus(StatusCode::kAborted, "not all of it was stored before the restart");
+  };
+  crypto::Sha256Stream sha;
+  Bytes chunk;
+  for (uint64_t at = 0; at < total_bytes_; at += kChunkBytes) {
+    chunk.resize(std::min(kChunkBytes, total_bytes_ - at));
+    Digest digest;
+    if (!ReadAt(file_.get(), at, chunk, path_).ok() ||
+        !ReadAt(digests_.get(), at / kChunkBytes * kDigestBytes, digest.bytes, path_).ok() ||
+        crypto::Sha256(chunk) != digest)
+      return torn();
+    sha.Update(chunk);
+  }
+  const std::lock_guard lock(mutex_);
+  made_bytes_ = total_bytes_;
+  sha256_ = sha.Finish();
+  changed_.notify_all();
   return OkStatus();
 }
 
@@ -173,17 +256,10 @@ void Upload::AwaitMore(uint64_t bytes, Millis at_most) {
 }
 
 Status Upload::Read(uint64_t offset, std::string* out) {
-  for (size_t done = 0; done < out->size();) {
-    const ssize_t n =
-        ::pread(file_.get(), out->data() + done, out->size() - done, static_cast<off_t>(offset + done));
-    if (n < 0 && errno == EINTR) continue;
-    if (n <= 0) return DataLoss("{}: a stored chunk cannot be read back", path_.string());
-    done += static_cast<size_t>(n);
-  }
-  return OkStatus();
+  return ReadAt(file_.get(), offset, {reinterpret_cast<uint8_t*>(out->data()), out->size()}, path_);
 }
 
-void Upload::OnStored(uint64_t bytes) { on_event_(UploadProgress{order_.id, bytes, total_bytes_}); }
+void Upload::OnStored(uint64_t bytes) { on_event_(UploadProgress{id_, bytes, total_bytes_}); }
 
 Digest Upload::DigestOfPrefix(uint64_t bytes) const {
   crypto::Sha256Stream sha;
@@ -201,25 +277,29 @@ Digest Upload::DigestOfPrefix(uint64_t bytes) const {
 void Upload::SendAll() {
   const auto began = std::chrono::steady_clock::now();
   std::optional<ChunkSender> sender;
-  sender.emplace(order_.id, total_bytes_, dial_, static_cast<ChunkSource&>(*this));
+  sender.emplace(id_, total_bytes_, dial_, static_cast<ChunkSource&>(*this));
+  if (resumed_) sender->MayHaveLeft(total_bytes_);
   const Status status = sender->Run();
-  const uint64_t left = sender->left(), sent = sender->sent();
+  // Nothing leaves that was not stored first.
+  std::error_code error;
+  const uint64_t size = std::filesystem::file_size(path_, error);
+  const uint64_t left = std::min(sender->left(), error ? 0 : size), sent = sender->sent();
   const size_t connections = sender->connections();
   sender.reset();  // its connections close before anybody hears of the end
   if (status.ok()) {
     const std::chrono::duration<double> took = std::chrono::steady_clock::now() - began;
-    spdlog::info("{}: {} bytes are up in {:.1f} s over {} connections, {} bytes were sent again",
-                 order_.id.Brief(), total_bytes_, took.count(), connections, sent - total_bytes_);
+    spdlog::info("{}: {} bytes are up in {:.1f} s over {} connections, {} bytes were sent again", id_.Brief(),
+                 total_bytes_, took.count(), connections, sent - total_bytes_);
     Digest sha256;
     {
       const std::lock_guard lock(mutex_);
       sha256 = sha256_;
     }
-    return on_event_(Uploaded{order_.id, total_bytes_ / 4, sha256});
+    return on_event_(Uploaded{id_, total_bytes_ / 4, sha256});
   }
   Cancel();  // the maker too
   const Digest part = left > 0 ? DigestOfPrefix(left) : Digest{};
-  on_event_(UploadEnded{order_.id, status, left, part});
+  on_event_(UploadEnded{id_, status, left, part});
 }
 
 // ---- Downloads.

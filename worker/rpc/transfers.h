@@ -25,24 +25,33 @@ namespace pb = ::concordat::v1;
 std::string OutboxName(const AttemptId& id);
 StatusOr<AttemptId> ParseOutboxName(std::string_view name);
 
-/// One upload: encodes, adds noise and masks block by block, stores each chunk, then sends it. A chunk that
-/// has to be sent again is read back from the store, never made again. Two threads of its own.
+/// One upload: encodes, adds noise and masks chunk by chunk on all cores, stores each chunk, then sends it. A
+/// chunk that has to be sent again is read back from the store, never made again; also by a later process, as
+/// long as every chunk is there and is what its digest, stored beside it, says. Threads of its own.
 class Upload : private ChunkSource {
  public:
   using OnEvent = std::function<void(UploadEvent)>;
   /// \param folder the region's outbox; y_i is kept in it until Discard
   Upload(StartUpload order, std::filesystem::path folder, Dial dial, OnEvent on_event);
+  /// Goes on with what an earlier process stored in `folder`; ends with Aborted when that is not whole.
+  Upload(const ResumeUpload& order, std::filesystem::path folder, Dial dial, OnEvent on_event);
   ~Upload() override;
   void Start();
   /// Ends as soon as may be; the outcome still comes through `on_event`.
   void Cancel();
   /// Waits for its end and deletes what is stored: once its receipts are written.
   void Discard();
+  /// Deletes a file of the outbox and what belongs to it.
+  static void Delete(const std::filesystem::path& file);
 
  private:
+  struct Line;
+  Status Open();
   void Make();
   Status MakeChunks();
-  Status Store(uint64_t offset, ByteView data);
+  Status MakeSome(Line& line);
+  Status Publish(Line& line, uint64_t chunk, ByteView data);
+  Status CheckStored();
   void SendAll();
   Digest DigestOfPrefix(uint64_t bytes) const;
   // The sender's questions.
@@ -51,11 +60,13 @@ class Upload : private ChunkSource {
   Status Read(uint64_t offset, std::string* out) override;
   void OnStored(uint64_t bytes) override;
 
+  const AttemptId id_;
+  const bool resumed_;
   StartUpload order_;
   std::filesystem::path path_;
   Dial dial_;
   OnEvent on_event_;
-  FileDescriptor file_;
+  FileDescriptor file_, digests_;  // y_i, and the SHA-256 of each of its chunks
   uint64_t total_bytes_ = 0;
   std::thread maker_, sender_;
 

@@ -16,7 +16,15 @@ constexpr std::string_view kTag = "concordat/v1/worker-journal";
 constexpr size_t kCheckBytes = 8;
 constexpr size_t kMaxBody = 1024;
 
-enum class Kind : uint8_t { kEntered = 1, kBegun = 2, kVerified = 3, kDecision = 4, kHalted = 5 };
+enum class Kind : uint8_t {
+  kEntered = 1,
+  kBegun = 2,
+  kVerified = 3,
+  kDecision = 4,
+  kHalted = 5,
+  kStep = 6,
+  kLeft = 7
+};
 
 void Put(CanonicalWriter& out, const AttemptId& id) {
   out.Put(id.job);
@@ -56,6 +64,17 @@ void Write(CanonicalWriter& out, const JobHalted& r) {
   out.Put(r.job);
 }
 
+void Write(CanonicalWriter& out, const StepTaken& r) {
+  Start(out, Kind::kStep);
+  Put(out, r.id);
+  out.U8(r.phase);
+  out.Put(r.state);
+}
+void Write(CanonicalWriter& out, const AttemptLeft& r) {
+  Start(out, Kind::kLeft);
+  Put(out, r.id);
+}
+
 StatusOr<Record> Parse(ByteView body) {
   CanonicalReader in(body);
   Record record = JobHalted{};
@@ -85,6 +104,17 @@ StatusOr<Record> Parse(ByteView body) {
     }
     case Kind::kHalted:
       record = JobHalted{in.Hash()};
+      break;
+    case Kind::kStep: {
+      StepTaken r;
+      r.id = GetAttempt(in);
+      r.phase = in.U8();
+      r.state = in.Hash();
+      record = r;
+      break;
+    }
+    case Kind::kLeft:
+      record = AttemptLeft{GetAttempt(in)};
       break;
     default:
       in.Fail("an unknown kind of record");

@@ -76,6 +76,7 @@ Status WorkerShell::OpenState() {
     RETURN_IF_ERROR(MakeFolder(folder, 0700));
   ASSIGN_OR_RETURN(lock_, LockFolder(config.state));
   ASSIGN_OR_RETURN(journal_, WorkerJournal::Open(config.state / "journal.bin"));
+  ASSIGN_OR_RETURN(rounds_, RoundStore::Open(config.state / "rounds", config.seal_key, random_));
   ASSIGN_OR_RETURN(ledger_, policy::Ledger::Open(config.ledger, setup_.card.name, setup_.card.budget(),
                                                  setup_.card.privacy.period));
   ASSIGN_OR_RETURN(receipts_, policy::ReceiptBook::Open(config.receipts));
@@ -108,7 +109,11 @@ Status WorkerShell::MakeCore() {
   configure.threads = setup_.config.threads;
   configure.sandbox_required = setup_.policy.sandbox == policy::SandboxMode::kRequired;
   configure.scratch = setup_.config.scratch.string();
-  ASSIGN_OR_RETURN(core_, WorkerCore::Make(std::move(params), journal_->records()));
+  std::vector<std::string> broken;
+  const std::vector<RoundSeal> sealed = rounds_->Load(&broken);
+  for (const std::string& name : broken)
+    spdlog::error("{}: does not open with this region's seal key: this worker is lost in that attempt", name);
+  ASSIGN_OR_RETURN(core_, WorkerCore::Make(std::move(params), journal_->records(), sealed));
   return OkStatus();
 }
 
@@ -157,21 +162,28 @@ void WorkerShell::Connect() {
   session_->Start();
 }
 
-/// Files in the outbox are uploads of an earlier process: what they hold may have left, so it is receipted.
+/// Files in the outbox are uploads of an earlier process. One that an attempt may go on with stays; what the
+/// others hold may have left, so it is receipted.
 void WorkerShell::Recover() {
   std::error_code error;
+  std::vector<std::pair<std::filesystem::path, AttemptId>> files;
   for (const auto& entry : std::filesystem::directory_iterator(setup_.config.state / "outbox", error)) {
     const auto id = ParseOutboxName(entry.path().filename().string());
-    const auto sha = crypto::Sha256File(entry.path());
-    const uint64_t size = entry.file_size(error);
-    if (!id.ok() || !sha.ok() || error) continue;
-    spdlog::warn("{}: lost with an earlier process; {} bytes may have left", id->Brief(), size);
-    const size_t receipts = receipts_->receipts().size();
-    Apply(
-        core_->OnUpload(UploadEnded{*id, FailedPrecondition("the process ended"), size, *sha}, clock_.Now()));
-    // What could not be receipted stays until it can be.
-    if (size == 0 || receipts_->receipts().size() > receipts) ::unlink(entry.path().c_str());
+    if (id.ok() && !core_->WaitsToUpload(*id)) files.emplace_back(entry.path(), *id);
   }
+  for (const auto& [file, id] : files) RecoverFile(file, id);
+}
+
+void WorkerShell::RecoverFile(const std::filesystem::path& file, const AttemptId& id) {
+  std::error_code error;
+  const uint64_t size = std::filesystem::file_size(file, error);
+  const auto sha = crypto::Sha256File(file);
+  if (error || !sha.ok()) return;
+  spdlog::warn("{}: lost with an earlier process; {} bytes may have left", id.Brief(), size);
+  const size_t receipts = receipts_->receipts().size();
+  Apply(core_->OnUpload(UploadEnded{id, FailedPrecondition("the process ended"), size, *sha}, clock_.Now()));
+  // What could not be receipted stays until it can be.
+  if (size == 0 || receipts_->receipts().size() > receipts) Upload::Delete(file);
 }
 
 Status WorkerShell::ServeRegion() {
@@ -194,6 +206,7 @@ Status WorkerShell::Run() {
         });
       },
       [](const std::string& line) { spdlog::info("trainer: {}", line); });
+  Apply(core_->OnStarted(clock_.Now()));
   Recover();
   Connect();
   RETURN_IF_ERROR(ServeRegion());
@@ -223,6 +236,7 @@ void WorkerShell::End() {
 // ---- Effects, in their order.
 
 Status WorkerShell::Persist(Effects& effects) {
+  for (const RoundSeal& seal : effects.seals) RETURN_IF_ERROR(rounds_->Put(seal));
   if (!effects.records.empty()) RETURN_IF_ERROR(journal_->Append(effects.records));
   for (const Evidence& evidence : effects.evidence) {
     // With the body's digest: a second lie about the same step must not replace the first.
@@ -267,7 +281,8 @@ void WorkerShell::Apply(Effects effects) {
     spdlog::error("cannot store: {}", ToString(stored));
     LogLines(effects.log);
     Effects after = core_->OnStorageFailed(clock_.Now());
-    after.records.clear();  // there is nowhere to put them
+    after.seals.clear();  // there is nowhere to put them
+    after.records.clear();
     after.evidence.clear();
     after.receipts.clear();
     effects = std::move(after);
@@ -301,16 +316,32 @@ void WorkerShell::Do(const TellTrainer& tell) {
   if (const Status status = trainer_->Tell(tell); !status.ok()) spdlog::warn("trainer: {}", Message(status));
 }
 
-void WorkerShell::Do(StartUpload& order) {
-  const AttemptId id = order.id;
-  auto upload = std::make_unique<Upload>(std::move(order), setup_.config.state / "outbox", dial_,
-                                         [this](UploadEvent event) {
-                                           auto shared = std::make_shared<UploadEvent>(std::move(event));
-                                           loop_.Post([this, shared] { OnUploadEvent(*shared); });
-                                         });
+Upload::OnEvent WorkerShell::ToLoop() {
+  return [this](UploadEvent event) {
+    auto shared = std::make_shared<UploadEvent>(std::move(event));
+    loop_.Post([this, shared] { OnUploadEvent(*shared); });
+  };
+}
+
+void WorkerShell::Run(const AttemptId& id, std::unique_ptr<Upload> upload) {
   Upload& placed = *uploads_.insert_or_assign(id, std::move(upload)).first->second;
   placed.Start();
 }
+
+void WorkerShell::Do(StartUpload& order) {
+  const AttemptId id = order.id;
+  Run(id, std::make_unique<Upload>(std::move(order), setup_.config.state / "outbox", dial_, ToLoop()));
+}
+
+void WorkerShell::Do(const ResumeUpload& order) {
+  Run(order.id, std::make_unique<Upload>(order, setup_.config.state / "outbox", dial_, ToLoop()));
+}
+
+void WorkerShell::Do(const RecoverUpload& order) {
+  loop_.Post([this, id = order.id] { RecoverFile(setup_.config.state / "outbox" / OutboxName(id), id); });
+}
+
+void WorkerShell::Do(const ForgetRound& forget) { rounds_->Remove(forget.id); }
 
 void WorkerShell::OnUploadEvent(const UploadEvent& event) {
   const size_t receipts = receipts_->receipts().size();

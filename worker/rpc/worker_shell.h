@@ -10,6 +10,7 @@
 #include "worker/core/worker_core.h"
 #include "worker/rpc/event_loop.h"
 #include "worker/rpc/region_service.h"
+#include "worker/rpc/round_store.h"
 #include "worker/rpc/session.h"
 #include "worker/rpc/trainer_process.h"
 #include "worker/rpc/transfers.h"
@@ -59,6 +60,7 @@ class WorkerShell {
   void Connect();
   Status ServeRegion();
   void Recover();
+  void RecoverFile(const std::filesystem::path& file, const AttemptId& id);
   void Wake();
   void Apply(Effects effects);
   Status Persist(Effects& effects);
@@ -67,6 +69,11 @@ class WorkerShell {
   void Do(const StopTrainer&);
   void Do(const TellTrainer& tell);
   void Do(StartUpload& order);
+  void Do(const ResumeUpload& order);
+  void Do(const RecoverUpload& order);
+  void Do(const ForgetRound& forget);
+  void Run(const AttemptId& id, std::unique_ptr<Upload> upload);
+  Upload::OnEvent ToLoop();
   void Do(const CancelUpload& cancel);
   void Do(const Fetch& fetch);
   void Do(const KeepAdapter& keep);
@@ -82,6 +89,7 @@ class WorkerShell {
   std::optional<crypto::SigningKey> key_;
   std::unique_ptr<policy::CharterPeerVerifier> peers_;
   std::unique_ptr<WorkerJournal> journal_;
+  std::unique_ptr<RoundStore> rounds_;
   std::unique_ptr<policy::Ledger> ledger_;
   std::unique_ptr<policy::ReceiptBook> receipts_;
   std::unique_ptr<WorkerCore> core_;

@@ -287,6 +287,8 @@ def deliveries(liar: Liar) -> None:
     altered = changed(own.commitments, 2, replace(own.commitments[2], seed_share=x))
     bad("the receiver's own commitments altered", "own-message-changed",
         rows=changed(right.rows, 0, replace(own, commitments=altered)))  # fmt: skip
+    bad("the receiver's own ciphertext altered", "own-message-changed",
+        rows=changed(right.rows, 0, replace(own, ciphertext=second.ciphertext)))  # fmt: skip
     bad("a dealer without a commitment for each site", "malformed",
         rows=changed(right.rows, 1, dealt(second.commitments[:3])))  # fmt: skip
     others = a.shares[2].what.ciphertexts[2]

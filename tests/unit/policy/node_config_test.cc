@@ -15,6 +15,7 @@ TEST(NodeConfigTest, PathsAreTakenFromTheFilesFolderAndDefaultsFromTheState) {
   EXPECT_EQ(c.ledger, "/region/state/ledger.jsonl");
   EXPECT_EQ(c.socket, "/region/state/region.sock");
   EXPECT_EQ(c.scratch, "/region/state/scratch");
+  EXPECT_EQ(c.seal_key, "/region/state/seal.key");
   EXPECT_TRUE(c.trainer.empty());
   EXPECT_TRUE(c.log.empty());
   ASSERT_OK_AND_ASSIGN(
@@ -28,7 +29,7 @@ TEST(NodeConfigTest, PathsAreTakenFromTheFilesFolderAndDefaultsFromTheState) {
 TEST(NodeConfigTest, EveryCommentedKeyOfTheWorkerExampleIsOneItReads) {
   std::string text = ReadExample("worker.yaml");
   for (const char* key :
-       {"coordinator_address", "proxy", "scratch", "ledger", "receipts", "log", "trainer", "socket"}) {
+       {"coordinator_address", "proxy", "scratch", "seal_key", "ledger", "receipts", "log", "trainer", "socket"}) {
     text = With(text, fmt::format("# {}: ", key), fmt::format("{}: ", key));
   }
   ASSERT_OK_AND_ASSIGN(const WorkerConfig c, ParseWorkerConfig(text, "w", "/region"));

@@ -164,12 +164,16 @@ class Region {
     params.base_model = base_model;
     params.base_shape = base_shape;
     params.desk.configure.sandbox_required = policy.sandbox == policy::SandboxMode::kRequired;
-    auto made = WorkerCore::Make(std::move(params), journal);
+    std::vector<RoundSeal> seals;
+    for (const auto& [id, state] : sealed) seals.push_back({id, crypto::SecretText(state)});
+    auto made = WorkerCore::Make(std::move(params), journal, seals);
     ASSERT_OK(made);
     core = std::move(made).value();
     events_.clear();
-    uploads.clear();
+    held_.reset();
+    held_fetch_.reset();
     trainer_running = false;
+    Apply(core->OnStarted(now));
     Apply(core->OnConnected(now));
   }
 
@@ -178,6 +182,11 @@ class Region {
       storage_fails = false;
       Apply(core->OnStorageFailed(now));
       return;
+    }
+    for (const RoundSeal& seal : effects.seals) {
+      const ByteView state = seal.state.view();
+      sealed[seal.id] = Bytes(state.begin(), state.end());
+      seal_history.push_back({seal.id, sealed[seal.id]});
     }
     for (Record& r : effects.records) journal.push_back(std::move(r));
     for (Evidence& e : effects.evidence) evidence.push_back(std::move(e));
@@ -263,6 +272,10 @@ class Region {
   Digest base_model = crypto::Sha256(AsBytes("tiny model"));
   ModelShape base_shape{2, 32, 64, 4, 2, 8};
   std::vector<Record> journal;
+  std::map<AttemptId, Bytes> sealed;  // as in the region's files, unsealed
+  std::vector<std::pair<AttemptId, Bytes>> seal_history;
+  std::map<AttemptId, Bytes> outbox;  // y_i as stored, until it is reported
+  std::vector<AttemptId> recovered;
   std::vector<Evidence> evidence;
   std::vector<policy::Receipt> receipts;
   std::vector<ToCoordinator> sent;
@@ -277,7 +290,8 @@ class Region {
   double bits_per_byte = 1.25;
   bool hold_training = false;
   bool training_fails = false;
-  bool hold_upload = false;
+  bool hold_upload = false;    // the process dies before y_i is stored
+  bool hold_uploaded = false;  // y_i is stored, and not yet sent
   bool upload_fails = false;
   bool ledger_fails = false;
   bool storage_fails = false;
@@ -343,11 +357,28 @@ class Region {
       });
       return;
     }
-    const Digest sha = crypto::Sha256(y);
-    const uint64_t elements = words.size();
-    uploads[id] = std::move(y);
-    events_.push_back([this, id, elements, sha] { return core->OnUpload(Uploaded{id, elements, sha}, now); });
+    outbox[id] = y;
+    if (!hold_uploaded) Finish(id);
   }
+  void Finish(const AttemptId& id) {
+    const Bytes y = outbox.at(id);
+    uploads[id] = y;
+    events_.push_back([this, id, elements = y.size() / 4, sha = crypto::Sha256(y)] {
+      outbox.erase(id);
+      return core->OnUpload(Uploaded{id, elements, sha}, now);
+    });
+  }
+  void Do(const ResumeUpload& order) {
+    const AttemptId id = order.id;
+    if (const auto it = outbox.find(id); it != outbox.end() && it->second.size() == 4 * order.elements)
+      return Finish(id);
+    events_.push_back([this, id] {
+      return core->OnUpload(UploadEnded{id, MakeStatus(StatusCode::kAborted, "not all is stored"), 0, {}},
+                            now);
+    });
+  }
+  void Do(const RecoverUpload& order) { recovered.push_back(order.id); }
+  void Do(const ForgetRound& forget) { sealed.erase(forget.id); }
   void Do(const CancelUpload& cancel) {
     ++cancelled_uploads;
     const AttemptId id = cancel.id;
@@ -470,6 +501,14 @@ class Federation {
         }
       }
     }
+  }
+  /// The region's process was killed and starts again; the coordinator greets it as it greets everyone.
+  void Restart(SiteIndex site) {
+    Region& region = *regions[site - 1u];
+    region.Start();
+    region.Receive(JobNotice{signed_job, true, round_->offer().id.round});
+    auto effects = round_->OnRejoined(site, now);
+    if (effects.ok()) Carry(*std::move(effects));
   }
   void Timeout() {
     now += Millis(100'000'000);

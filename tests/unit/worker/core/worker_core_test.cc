@@ -130,7 +130,7 @@ TEST(WorkerCoreTest, ASecondOfferForTheSameAttemptEndsItAndKeepsBothAsEvidence) 
     EXPECT_OK(f.coordinator.key.Public().Verify(secagg::Offer::kDomain, e.body, e.signature));
 }
 
-TEST(WorkerCoreTest, AWorkerThatRestartedNeverEntersTheSameAttemptAgain) {
+TEST(WorkerCoreTest, AWorkerThatLostItsSealedStateNeverEntersTheSameAttemptAgain) {
   Federation f;
   f.StartAll();
   f.Notify();
@@ -138,6 +138,7 @@ TEST(WorkerCoreTest, AWorkerThatRestartedNeverEntersTheSameAttemptAgain) {
   region.hold_training = true;
   region.Receive(f.SignedOffer(0, 0));
   ASSERT_EQ(region.Sent<secagg::Signed<secagg::Advert>>().size(), 1u);
+  region.sealed.clear();
   region.Start();
   region.Receive(JobNotice{f.signed_job, true, 0});
   region.Receive(f.SignedOffer(0, 0));

@@ -123,6 +123,10 @@ class FakeCoordinator final : public pb::Federation::Service {
     const std::lock_guard lock(mutex_);
     return Prefix();
   }
+  void ForgetStored() {
+    const std::lock_guard lock(mutex_);
+    pieces_.clear();
+  }
 
   uint32_t protocol = kProtocolVersion;
   Digest charter = DigestOf("charter");
@@ -417,6 +421,68 @@ TEST_F(SessionTest, AnUploadWhoseFileExistsIsNeverMadeAgain) {
   ASSERT_TRUE(std::holds_alternative<UploadEnded>(end));
   EXPECT_EQ(std::get<UploadEnded>(end).left_bytes, 0u);
   EXPECT_EQ(coordinator_.stored(), "");
+}
+
+TEST_F(SessionTest, ALaterProcessSendsWhatWasStoredAndNothingElse) {
+  const StartUpload order = Order(1'500'000);
+  const std::string expected = Expected(order);
+  {
+    UploadResult result;
+    Upload upload(order, folder_.path(), Dials(), [&](UploadEvent e) { result.Add(std::move(e)); });
+    upload.Start();
+    ASSERT_TRUE(std::holds_alternative<Uploaded>(result.End()));
+  }  // killed before anybody heard of it
+  coordinator_.ForgetStored();
+  UploadResult result;
+  Upload again(ResumeUpload{order.id, 1'500'000}, folder_.path(), Dials(),
+               [&](UploadEvent e) { result.Add(std::move(e)); });
+  again.Start();
+  const UploadEvent end = result.End();
+  ASSERT_TRUE(std::holds_alternative<Uploaded>(end));
+  EXPECT_EQ(std::get<Uploaded>(end).sha256, DigestOf(expected));
+  EXPECT_TRUE(coordinator_.stored() == expected);
+  again.Discard();
+  for (const auto& entry : std::filesystem::directory_iterator(folder_.path()))
+    EXPECT_TRUE(std::filesystem::is_socket(entry)) << entry.path();
+}
+
+TEST_F(SessionTest, ALaterProcessDoesNotSendWhatIsNotWhole) {
+  const StartUpload order = Order(700'000);
+  const auto file = folder_.path() / OutboxName(order.id);
+  const auto outcome = [&] {
+    coordinator_.ForgetStored();
+    UploadResult result;
+    Upload again(ResumeUpload{order.id, 700'000}, file.parent_path(), Dials(),
+                 [&](UploadEvent e) { result.Add(std::move(e)); });
+    again.Start();
+    return result.End();
+  };
+  const auto expect_lost = [&](std::string_view what, uint64_t left) {
+    const UploadEvent end = outcome();
+    ASSERT_TRUE(std::holds_alternative<UploadEnded>(end)) << what;
+    EXPECT_EQ(std::get<UploadEnded>(end).status.code(), StatusCode::kAborted) << what;
+    EXPECT_EQ(std::get<UploadEnded>(end).left_bytes, left) << what << ": all that is stored may have left";
+    EXPECT_TRUE(coordinator_.stored().empty()) << what;
+  };
+  {
+    UploadResult result;
+    Upload upload(order, file.parent_path(), Dials(), [&](UploadEvent e) { result.Add(std::move(e)); });
+    upload.Start();
+    ASSERT_TRUE(std::holds_alternative<Uploaded>(result.End()));
+  }
+  const Bytes whole = *ReadFile(file);
+  Bytes torn = whole;
+  std::fill(torn.begin() + 2'000'000, torn.begin() + 2'004'096,
+            uint8_t{0});  // a page that never hit the disk
+  ASSERT_OK(WriteFileAtomically(file, ByteView(torn), 0600));
+  expect_lost("a zeroed page", 2'800'000);
+  ASSERT_OK(WriteFileAtomically(file, ByteView(whole).first(2'500'000), 0600));
+  expect_lost("a short file", 2'500'000);
+  ASSERT_OK(WriteFileAtomically(file, ByteView(whole), 0600));
+  std::filesystem::resize_file(file.string() + ".sha256", 64);
+  expect_lost("a digest short", 2'800'000);
+  Upload::Delete(file);
+  expect_lost("nothing at all", 0);
 }
 
 TEST_F(SessionTest, ACancelledUploadEndsOnceAndSaysHowMuchLeft) {

@@ -22,7 +22,8 @@ std::vector<Record> Sample() {
   const JobId job = crypto::Sha256(AsBytes("job"));
   return {AttemptEntered{Attempt(1, 2)}, InputBegun{Attempt(1, 2)},
           AdapterVerified{job, 2, crypto::Sha256(AsBytes("adapter"))}, DecisionTaken{job, Decision::kPause},
-          JobHalted{job}};
+          JobHalted{job}, StepTaken{Attempt(1, 2), 6, crypto::Sha256(AsBytes("state"))},
+          AttemptLeft{Attempt(1, 2)}};
 }
 
 TEST(WorkerJournalTest, WhatWasAppendedIsThereAfterARestart) {
@@ -35,13 +36,16 @@ TEST(WorkerJournalTest, WhatWasAppendedIsThereAfterARestart) {
     ASSERT_OK(journal->Append(std::vector<Record>{AttemptEntered{Attempt(3, 0)}}));
   }
   ASSERT_OK_AND_ASSIGN(auto journal, WorkerJournal::Open(path));
-  ASSERT_EQ(journal->records().size(), 6u);
+  ASSERT_EQ(journal->records().size(), 8u);
   EXPECT_EQ(std::get<AttemptEntered>(journal->records()[0]).id, Attempt(1, 2));
   EXPECT_EQ(std::get<InputBegun>(journal->records()[1]).id, Attempt(1, 2));
   EXPECT_EQ(std::get<AdapterVerified>(journal->records()[2]).round, 2u);
   EXPECT_EQ(std::get<DecisionTaken>(journal->records()[3]).decision, Decision::kPause);
   EXPECT_TRUE(std::holds_alternative<JobHalted>(journal->records()[4]));
-  EXPECT_EQ(std::get<AttemptEntered>(journal->records()[5]).id, Attempt(3, 0));
+  EXPECT_EQ(std::get<StepTaken>(journal->records()[5]).phase, 6u);
+  EXPECT_EQ(std::get<StepTaken>(journal->records()[5]).state, crypto::Sha256(AsBytes("state")));
+  EXPECT_EQ(std::get<AttemptLeft>(journal->records()[6]).id, Attempt(1, 2));
+  EXPECT_EQ(std::get<AttemptEntered>(journal->records()[7]).id, Attempt(3, 0));
   struct stat info {};
   ASSERT_EQ(::stat(path.c_str(), &info), 0);
   EXPECT_EQ(info.st_mode & 0777, 0600u);
@@ -58,12 +62,12 @@ TEST(WorkerJournalTest, ARecordCutOffAtTheEndIsRemovedAndTheNextOneFits) {
   for (uintmax_t cut = 1; cut < 20; ++cut) {
     std::filesystem::resize_file(path, whole - cut);
     ASSERT_OK_AND_ASSIGN(auto journal, WorkerJournal::Open(path));
-    EXPECT_EQ(journal->records().size(), 4u);
+    EXPECT_EQ(journal->records().size(), 6u);
     ASSERT_OK(journal->Append(std::vector<Record>{Sample().back()}));
     EXPECT_EQ(std::filesystem::file_size(path), whole);
   }
   ASSERT_OK_AND_ASSIGN(auto journal, WorkerJournal::Open(path));
-  EXPECT_EQ(journal->records().size(), 5u);
+  EXPECT_EQ(journal->records().size(), 7u);
 }
 
 TEST(WorkerJournalTest, AnyChangedByteBeforeTheEndIsFound) {
@@ -85,7 +89,7 @@ TEST(WorkerJournalTest, AnyChangedByteBeforeTheEndIsFound) {
       continue;
     }
     // A longer length near the end looks like a record that was cut off: then it is gone, never misread.
-    EXPECT_LT((*journal)->records().size(), 5u) << "byte " << i;
+    EXPECT_LT((*journal)->records().size(), 7u) << "byte " << i;
     ++lost;
   }
   EXPECT_LT(lost, 12u);

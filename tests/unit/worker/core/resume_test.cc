@@ -1,0 +1,269 @@
+#include <algorithm>
+
+#include "tests/unit/worker/core/federation.h"
+
+// A worker that is killed goes on where it was, or is lost in the attempt: never two answers, never two
+// vectors under one mask, never a second charge.
+namespace concordat::worker::testing {
+namespace {
+
+using secagg::CoordinatorPhase;
+using secagg::Signed;
+
+/// One body for every step, whatever was sent how often.
+template <typename T>
+void ExpectOneAnswer(const Region& region) {
+  const auto sent = region.Sent<Signed<T>>();
+  for (const auto& message : sent) {
+    EXPECT_EQ(secagg::Canonical(message.body), secagg::Canonical(sent[0].body));
+    EXPECT_EQ(message.signature, sent[0].signature);
+  }
+}
+
+void ExpectOneOfEach(const Region& region) {
+  ExpectOneAnswer<secagg::Advert>(region);
+  ExpectOneAnswer<secagg::Shares>(region);
+  ExpectOneAnswer<secagg::InputHeader>(region);
+  ExpectOneAnswer<secagg::Agreement>(region);
+  ExpectOneAnswer<secagg::Unmask>(region);
+  EXPECT_LE(region.encoded.size(), 1u);
+  EXPECT_LE(region.ledger->entries().size(), 1u);
+}
+
+void ExpectDoneWithAll(Federation& f) {
+  ASSERT_EQ(f.round().phase(), CoordinatorPhase::kDone);
+  EXPECT_EQ(f.round().survivors().size(), 4u);
+  for (const auto& region : f.regions) {
+    ExpectOneOfEach(*region);
+    EXPECT_EQ(region->Sent<ResultAck>().back().new_adapter, f.adapter_hash);
+    EXPECT_TRUE(region->sealed.empty()) << "keys outlive the attempt";
+  }
+}
+
+TEST(WorkerResumeTest, KilledWhileTrainingItTrainsAgainAndIsASurvivor) {
+  Federation f;
+  Region& region = *f.regions[1];
+  region.hold_training = true;
+  f.StartAll();
+  f.Notify();
+  f.Begin(0, 0);
+  f.Run();
+  ASSERT_EQ(f.round().phase(), CoordinatorPhase::kInput);
+  region.hold_training = false;
+  f.Restart(2);
+  f.Run();
+  ExpectDoneWithAll(f);
+}
+
+TEST(WorkerResumeTest, KilledBeforeTheOthersHaveAdvertisedItKeepsItsKeys) {
+  Federation f;
+  f.regions[1]->hold_training = true;
+  f.StartAll();
+  f.Notify();
+  f.cut = {3};
+  f.Begin(0, 0);
+  f.Run();
+  ASSERT_EQ(f.round().phase(), CoordinatorPhase::kAdverts);
+  f.regions[1]->hold_training = false;
+  f.Restart(2);
+  EXPECT_EQ(f.regions[1]->Sent<Signed<secagg::Advert>>().size(), 2u) << "the offer was repeated";
+  f.cut = {};
+  f.Restart(3);
+  f.Run();
+  ExpectDoneWithAll(f);
+}
+
+TEST(WorkerResumeTest, KilledWhileItsStoredVectorWasOnTheWayItSendsTheSameVector) {
+  Federation f;
+  Region& region = *f.regions[1];
+  region.hold_uploaded = true;
+  f.StartAll();
+  f.Notify();
+  f.Begin(0, 0);
+  f.Run();
+  ASSERT_EQ(f.round().phase(), CoordinatorPhase::kInput);
+  ASSERT_EQ(region.outbox.size(), 1u);
+  f.Restart(2);
+  f.Run();
+  ExpectDoneWithAll(f);
+  EXPECT_TRUE(region.outbox.empty());
+}
+
+TEST(WorkerResumeTest, KilledBeforeItsVectorWasWholeItIsLostAndEncodesNothingAgain) {
+  Federation f;
+  Region& region = *f.regions[1];
+  region.hold_upload = true;
+  f.StartAll();
+  f.Notify();
+  f.Begin(0, 0);
+  f.Run();
+  ASSERT_EQ(region.encoded.size(), 1u);
+  region.hold_upload = false;
+  f.Restart(2);
+  f.Run();
+  EXPECT_EQ(region.encoded.size(), 1u);
+  EXPECT_EQ(region.Sent<Dropout>().back().code, DropoutCode::kShuttingDown);
+  ASSERT_EQ(f.round().phase(), CoordinatorPhase::kDone);
+  EXPECT_EQ(f.round().survivors(), (std::vector<SiteIndex>{1, 3, 4}));
+  EXPECT_EQ(region.ledger->entries().size(), 1u) << "what was charged stays charged";
+  EXPECT_TRUE(region.sealed.empty());
+}
+
+TEST(WorkerResumeTest, KilledAfterItsHeaderItAgreesAndOpensShares) {
+  Federation f;
+  f.regions[2]->hold_training = true;
+  f.StartAll();
+  f.Notify();
+  f.Begin(0, 0);
+  f.Run();
+  ASSERT_EQ(f.round().phase(), CoordinatorPhase::kInput);
+  f.Restart(2);
+  f.regions[2]->FinishTraining();
+  f.Run();
+  ExpectDoneWithAll(f);
+}
+
+TEST(WorkerResumeTest, KilledAfterItSignedTheSurvivorsItSignsTheSameSet) {
+  Federation f;
+  f.regions[2]->hold_training = true;
+  f.StartAll();
+  f.Notify();
+  f.Begin(0, 0);
+  f.Run();
+  f.cut = {1, 4};  // two of four: the agreement cannot end
+  f.regions[2]->FinishTraining();
+  f.Run();
+  ASSERT_EQ(f.round().phase(), CoordinatorPhase::kAgreement);
+  ASSERT_EQ(f.regions[1]->Sent<Signed<secagg::Agreement>>().size(), 1u);
+  f.Restart(2);
+  EXPECT_EQ(f.regions[1]->Sent<Signed<secagg::Agreement>>().size(), 2u) << "a repeat gets the same bytes";
+  f.cut = {};
+  f.Restart(1);
+  f.Restart(4);
+  f.Run();
+  ExpectDoneWithAll(f);
+}
+
+TEST(WorkerResumeTest, ASealedStateThatWasRolledBackIsNotUsed) {
+  Federation f;
+  Region& region = *f.regions[1];
+  region.hold_training = true;
+  f.StartAll();
+  f.Notify();
+  f.Begin(0, 0);
+  f.Run();
+  ASSERT_GE(region.seal_history.size(), 2u);
+  region.sealed[region.seal_history[0].first] = region.seal_history[0].second;
+  f.Restart(2);
+  EXPECT_EQ(region.Sent<Dropout>().back().code, DropoutCode::kShuttingDown);
+  EXPECT_TRUE(region.sealed.empty());
+  EXPECT_EQ(region.core->status().attempt, AttemptId{});
+}
+
+TEST(WorkerResumeTest, AStateOneStepAheadOfTheJournalIsUsed) {
+  // The process died between the sealed file and the journal: nothing of that step has left.
+  Federation f;
+  Region& region = *f.regions[1];
+  region.hold_training = true;
+  f.StartAll();
+  f.Notify();
+  f.Begin(0, 0);
+  f.Run();
+  const auto last = std::find_if(region.journal.rbegin(), region.journal.rend(),
+                                 [](const Record& r) { return std::holds_alternative<StepTaken>(r); });
+  region.journal.erase(std::next(last).base());
+  region.hold_training = false;
+  f.Restart(2);
+  f.Run();
+  ExpectDoneWithAll(f);
+}
+
+TEST(WorkerResumeTest, AStateThatTheJournalDoesNotKnowIsNotUsed) {
+  Federation f;
+  Region& region = *f.regions[1];
+  region.hold_training = true;
+  f.StartAll();
+  f.Notify();
+  f.Begin(0, 0);
+  f.Run();
+  region.journal.clear();
+  region.Start();
+  EXPECT_TRUE(region.sealed.empty());
+}
+
+TEST(WorkerResumeTest, WhatWasPaidForBeforeTheKillIsNotPaidForAgain) {
+  Federation f;
+  Region& region = *f.regions[1];
+  region.hold_training = true;
+  f.StartAll();
+  f.Notify();
+  f.Begin(0, 0);
+  f.Run();
+  ASSERT_OK(region.ledger->Charge(region.now, *policy::RoundCharge(f.job.spec, f.round().offer())));
+  region.hold_training = false;
+  f.Restart(2);
+  f.Run();
+  ExpectDoneWithAll(f);
+}
+
+TEST(WorkerResumeTest, AnotherOfferForTheSameAttemptAfterARestartIsRefusedWithBothAsEvidence) {
+  Federation f;
+  Region& region = *f.regions[1];
+  region.hold_training = true;
+  f.StartAll();
+  f.Notify();
+  f.Begin(0, 0);
+  f.Run();
+  region.Start();
+  secagg::Offer other = f.MakeOffer(0, 0);
+  other.deadlines.input_ms += 1;
+  region.Receive(JobNotice{f.signed_job, true, 0});
+  region.Receive(secagg::Sign(f.coordinator.key, other));
+  EXPECT_EQ(region.Sent<Dropout>().back().refusal, secagg::RefusalCode::kRepeatDiffers);
+  const auto named = [&](std::string_view name) {
+    return std::ranges::any_of(region.evidence, [&](const Evidence& e) { return e.name == name; });
+  };
+  EXPECT_TRUE(named("offer"));
+  EXPECT_TRUE(named("offer-refused"));
+  EXPECT_TRUE(region.sealed.empty());
+}
+
+TEST(WorkerResumeTest, ANewerAttemptEndsTheOneThatWaited) {
+  Federation f;
+  Region& region = *f.regions[1];
+  region.hold_uploaded = true;
+  f.StartAll();
+  f.Notify();
+  f.Begin(0, 0);
+  f.Run();
+  region.Start();
+  EXPECT_TRUE(region.core->WaitsToUpload({f.job.id, 0, 0}));
+  region.Receive(AttemptAborted{{f.job.id, 0, 0}, 9});
+  EXPECT_EQ(region.recovered, (std::vector<AttemptId>{{f.job.id, 0, 0}}));
+  EXPECT_TRUE(region.sealed.empty());
+  region.hold_uploaded = false;
+  region.Receive(JobNotice{f.signed_job, true, 0});
+  region.Receive(f.SignedOffer(0, 1));
+  EXPECT_EQ(region.core->status().attempt, (AttemptId{f.job.id, 0, 1}));
+}
+
+TEST(WorkerResumeTest, AnAttemptThatNobodyGoesOnWithIsGivenUpInTime) {
+  Federation f;
+  Region& region = *f.regions[1];
+  region.hold_uploaded = true;
+  f.StartAll();
+  f.Notify();
+  f.Begin(0, 0);
+  f.Run();
+  region.Start();
+  ASSERT_TRUE(region.wake.has_value());
+  region.Tick(*region.wake);
+  EXPECT_TRUE(region.sealed.empty());
+  EXPECT_EQ(region.recovered.size(), 1u);
+  region.Receive(JobNotice{f.signed_job, true, 0});
+  region.Receive(f.SignedOffer(0, 0));
+  EXPECT_EQ(region.Sent<Dropout>().back().code, DropoutCode::kShuttingDown);
+}
+
+}  // namespace
+}  // namespace concordat::worker::testing
