@@ -95,6 +95,33 @@ INSTANTIATE_TEST_SUITE_P(Catalogue, BothKindsAskedTest,
                                                  }}),
                          [](const auto& info) { return info.param.name; });
 
+// An older sealed state, put back while the journal stays: it would agree and open once more.
+TEST(RollbackTest, AnOlderSealedStateIsNotUsedForASecondAnswer) {
+  size_t seals = 1;
+  for (size_t older = 0; older < seals; ++older) {
+    Stage s;
+    s.site(4).hold_upload = true;
+    s.Open(0, 0);
+    const auto offer = s.Waiting<Offer>(1);
+    s.RunUntil(CoordinatorPhase::kAgreement);
+    Survivors four = s.Waiting<Survivors>(1).body;
+    s.RunUntil(CoordinatorPhase::kUnmask);
+    s.DeliverTo(1);
+    ASSERT_EQ(s.victim().Sent<Signed<Unmask>>().size(), 1u);
+    seals = s.victim().seal_history.size();
+    ASSERT_GT(seals, 4u) << "a state for each step";
+    s.victim().sealed[s.id()] = s.victim().seal_history[older].second;
+    s.Restart(1);
+    four.headers.push_back(s.BySite(4, s.HeaderOf(4)));
+    AgreementBundle bundle{s.id(), four.t2, {1, 2, 3, 4}, {}};
+    for (SiteIndex i : {1, 2, 3, 4})
+      bundle.signatures.emplace_back(
+          i, s.BySite(i, secagg::Agreement{s.id(), i, four.t2, {1, 2, 3, 4}}).signature);
+    s.Tell(1, offer), s.Tell(1, s.ByCoordinator(four)), s.Tell(1, s.ByCoordinator(bundle));
+    s.ExpectLawful();
+  }
+}
+
 TEST(SecondUploadTest, NoQuestionBringsASecondEncodingOfOneAttempt) {
   Stage s;
   s.Open(0, 0);

@@ -341,6 +341,9 @@ const Deviation kDeviations[] = {
      [](Stage& s) {
        Lie<Delivery>(s, [](Stage&, Delivery& d) { d.rows[0].commitments[2].seed_share.bytes[0] ^= 1; });
      }},
+    {"AnotherCiphertextInTheVictimsOwnRow", kVector, kViolation, kOwnMessageChanged, "delivery-refused",
+     UntilDelivery,
+     [](Stage& s) { Lie<Delivery>(s, [](Stage&, Delivery& d) { d.rows[0].ciphertext[0] ^= 1; }); }},
     {"AnothersDelivery", kVector, kViolation, kMalformed, "delivery-refused", UntilDelivery,
      [](Stage& s) { s.Tell(1, s.Waiting<Delivery>(2)); }},
     {"ADealerWhoCommittedToFewerShares", kVector, kViolation, kMalformed, "delivery-refused", UntilDelivery,
