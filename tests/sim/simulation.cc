@@ -87,6 +87,7 @@ class Simulation final : public Env {
     uint64_t incarnation = 0;
     uint32_t crashes = 0;
     bool power_cut = false;
+    Millis away{0};  // of the planned crash that it died of
     // A worker's connection as it sees it.
     bool connected = false;
     uint64_t connection = 0;
@@ -138,6 +139,7 @@ std::optional<CrashMode> Simulation::DiesAt(SiteIndex id, uint64_t write) {
   for (const PlannedCrash& crash : options_.crashes) {
     if (crash.node != id || crash.write != write) continue;
     node.power_cut = crash.power_cut;
+    node.away = crash.away;
     return crash.mode;
   }
   if (node.crashes >= weather_.crashes_of_a_node) return std::nullopt;
@@ -186,9 +188,12 @@ void Simulation::Die(SiteIndex id) {
     Disconnect(id);
     if (rng_.Chance(weather_.gone_for_good)) return;
   }
-  const bool away = rng_.Chance(weather_.long_outage);
-  Schedule(now_ + Millis(away ? rng_.Between(5'000, 90'000) : rng_.Between(50, 3'000)),
-           [this, id] { Boot(id); });
+  Millis away = std::exchange(node.away, Millis(0));
+  if (away == Millis(0)) {
+    const bool is_long = rng_.Chance(weather_.long_outage);
+    away = Millis(is_long ? rng_.Between(5'000, 90'000) : rng_.Between(50, 3'000));
+  }
+  Schedule(now_ + away, [this, id] { Boot(id); });
 }
 
 void Simulation::CallAt(SiteIndex node, Instant when, std::function<void()> call) {

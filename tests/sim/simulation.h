@@ -15,6 +15,7 @@ struct PlannedCrash {
   uint64_t write = 0;
   CrashMode mode{};
   bool power_cut = true;
+  Millis away{0};  // 0: as the weather is
 };
 
 /// How unkind a run is. Probabilities are for each message or write.
