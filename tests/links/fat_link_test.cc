@@ -3,12 +3,8 @@
 #include <numeric>
 #include <thread>
 
-#include "concordat/v1/federation.grpc.pb.h"
-#include "coordinator/rpc/uploads.h"
-#include "policy/charter.h"
 #include "proto/tls.h"
-#include "proto/wire.h"
-#include "tests/links/probe.h"
+#include "tests/links/taker.h"
 #include "tests/support/federation.h"
 #include "tests/support/relay/link.h"
 #include "tests/support/status_matchers.h"
@@ -23,72 +19,8 @@ using concordat::testing::ChildProcess;
 using concordat::testing::Federation;
 using concordat::testing::Link;
 using concordat::testing::NetworkSpace;
-using concordat::testing::ProbeAttempt;
+using concordat::testing::Taker;
 using concordat::testing::TempDir;
-
-namespace pb = ::concordat::v1;
-
-template <typename T>
-T Must(StatusOr<T> value) {
-  if (!value.ok()) throw std::runtime_error(value.status().ToString());
-  return *std::move(value);
-}
-
-/// The part of a coordinator that takes uploads, over mutual TLS, with one upload open.
-class Taker final : public pb::Federation::Service {
- public:
-  Taker(const Federation& federation, const std::string& worker, uint64_t bytes)
-      : charter_(Must(policy::LoadSignedCharter((federation.root() / "charter.yaml").string())).charter),
-        worker_(Must(SpiffeId::Make(worker, Role::kWorker, "site"))),
-        uploads_(Must(coordinator::Uploads::Make(folder_ / "spool"))) {
-    uploads_->Open({ProbeAttempt(), worker_, bytes});
-    const auto keys = federation.coordinator_folder() / "coordinator";
-    std::string roots;
-    for (const auto& member : charter_.members) roots += member.root_pem;
-    grpc::ServerBuilder builder;
-    builder.AddListeningPort(
-        "0.0.0.0:0",
-        tls::ServerCredentials({Must(ReadTextFile(keys / "cert.pem")), Must(ReadTextFile(keys / "key.pem"))},
-                               roots),
-        &port_);
-    builder.SetMaxReceiveMessageSize(4 << 20);
-    builder.RegisterService(this);
-    server_ = builder.BuildAndStart();
-  }
-  ~Taker() override { server_->Shutdown(std::chrono::system_clock::now()); }
-
-  int port() const { return port_; }
-  std::string Digest() const {
-    const auto spool = uploads_->Find(ProbeAttempt(), worker_);
-    return spool == nullptr ? "" : Must(spool->Complete()).hex();
-  }
-
-  grpc::Status PutChunk(grpc::ServerContext*, const pb::PutChunkRequest* request,
-                        pb::PutChunkReply* reply) override {
-    const ByteView data = AsBytes(request->data());
-    if (wire::BytesOf(crypto::Sha256(data)) != request->sha256())
-      return {grpc::StatusCode::DATA_LOSS, "hash"};
-    const auto stored = uploads_->Put(ProbeAttempt(), worker_, request->offset(), request->total(), data);
-    if (!stored.ok()) return tls::ToGrpc(stored.status());
-    reply->set_stored(*stored);
-    return grpc::Status::OK;
-  }
-  grpc::Status UploadState(grpc::ServerContext*, const pb::UploadStateRequest*,
-                           pb::PutChunkReply* reply) override {
-    const auto stored = uploads_->Stored(ProbeAttempt(), worker_);
-    if (!stored.ok()) return tls::ToGrpc(stored.status());
-    reply->set_stored(*stored);
-    return grpc::Status::OK;
-  }
-
- private:
-  const policy::Charter charter_;
-  const SpiffeId worker_;
-  const TempDir folder_;
-  std::unique_ptr<coordinator::Uploads> uploads_;
-  int port_ = 0;
-  std::unique_ptr<grpc::Server> server_;
-};
 
 /// What the link carried up in each tenth of a second, from the first large packet on.
 class Meter {
@@ -154,7 +86,7 @@ double Use(const Federation& federation, const Link& link) {
   const auto digest = process.ReadLine(After(std::chrono::seconds(180)));
   const std::vector<uint64_t> tenths = meter.End();
   EXPECT_EQ(process.Wait(), 0) << ReadTextFile(folder / "probe.log").value_or("");
-  EXPECT_EQ(digest, taker.Digest());
+  EXPECT_EQ(digest, taker.DigestOf(0));
   if (tenths.size() <= 30) return 0;
   // The last second is the upload's end, not the link's.
   const auto bytes = std::accumulate(tenths.begin() + 10, tenths.end() - 10, uint64_t{0});

@@ -6,8 +6,8 @@
 
 namespace concordat::testing {
 
-/// The attempt that upload_probe uploads for, known to both ends.
-inline AttemptId ProbeAttempt() { return {crypto::Sha256(AsBytes("probe")), 0, 0}; }
+/// The attempts that upload_probe uploads for, known to both ends.
+inline AttemptId ProbeAttempt(RoundIndex number) { return {crypto::Sha256(AsBytes("probe")), number, 0}; }
 
 }  // namespace concordat::testing
 
