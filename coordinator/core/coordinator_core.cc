@@ -10,7 +10,7 @@ namespace concordat::coordinator {
 CoordinatorCore::CoordinatorCore(CoreContext context, CoreLimits limits)
     : context_(std::make_shared<const CoreContext>(std::move(context))), limits_(limits) {}
 
-Status CoordinatorCore::Restore(StoredJob stored, policy::JobSpec spec, Instant now) {
+StatusOr<CoreEffects> CoordinatorCore::Restore(StoredJob stored, policy::JobSpec spec, Instant now) {
   const JobId id = stored.job.id;
   if (jobs_.contains(id)) return AlreadyExists("job {} is there already", id.brief());
   if (stored.rounds.size() > spec.rounds) {
@@ -19,7 +19,9 @@ Status CoordinatorCore::Restore(StoredJob stored, policy::JobSpec spec, Instant 
   }
   jobs_[id] = std::make_unique<JobMachine>(*context_, std::move(stored), std::move(spec), now);
   order_.push_back(id);
-  return OkStatus();
+  CoreEffects fx;
+  jobs_[id]->Reopen(&fx);
+  return fx;
 }
 
 StatusOr<JobMachine*> CoordinatorCore::Find(const JobId& job) {

@@ -28,8 +28,9 @@ class CoordinatorCore {
  public:
   CoordinatorCore(CoreContext context, CoreLimits limits);
 
-  /// Takes a stored job back at start, before any other event. InvalidArgument when spec and record differ.
-  Status Restore(StoredJob stored, policy::JobSpec spec, Instant now);
+  /// Takes a stored job back at start, before any other event; an attempt that was open goes on.
+  /// InvalidArgument when spec and record differ.
+  StatusOr<CoreEffects> Restore(StoredJob stored, policy::JobSpec spec, Instant now);
 
   /// ResourceExhausted when too many are connected. A worker that is connected already is replaced.
   StatusOr<CoreEffects> OnWorkerConnected(const WorkerInfo& worker, Instant now);

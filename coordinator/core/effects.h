@@ -106,6 +106,7 @@ struct UploadSlot {
   AttemptId id;
   SpiffeId worker;
   uint64_t bytes = 0;
+  Digest sha256;  // of an accepted one: what it must be
 };
 /// An attempt that begins, for the count of its traffic.
 struct AttemptBegan {
@@ -156,8 +157,8 @@ struct EvaluationOutcome {
 ///   1. persist  all of `persist` in one transaction. While that fails, nothing below happens and no further
 ///               event is given to the core: the coordinator pauses rather than run ahead of its journal.
 ///   2. uploads  begin an attempt's traffic count (`began`), open slots, add accepted uploads to the
-///   attempt's
-///               running sum, close slots (delete the spool unread), drop attempts with spools and sum
+///               attempt's running sum (their files stay until the attempt is dropped, for a restart), close
+///               slots (delete the spool unread), drop attempts with spools and sum
 ///   3. send     `send`, in order
 ///   4. sum      start the orders
 ///   5. deadline call OnTimer then; empty: nothing is due

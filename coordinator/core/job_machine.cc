@@ -16,6 +16,8 @@ using secagg::CoordinatorPhase;
 /// once.
 constexpr Millis kBackoff{1000};
 constexpr uint32_t kMaxBackoffDoublings = 3;
+/// Workers notice that a coordinator is gone and come back within this.
+constexpr Millis kReturn{30'000};
 
 }  // namespace
 
@@ -42,7 +44,53 @@ JobMachine::JobMachine(const CoreContext& context, StoredJob stored, policy::Job
   if (stored.last_attempt && stored.last_attempt->round == rounds_done()) {
     next_attempt_ = stored.last_attempt->attempt + 1;
     failure_ = AbortReason::kRestarted;
+    if (!HasEnded(phase_)) Resume(stored.log, now);
   }
+  if (attempt_ == nullptr && !stored.log.empty()) stale_log_ = stored.last_attempt;
+}
+
+/// The open attempt, from its log. Everyone has a while to connect again before anybody is missing.
+void JobMachine::Resume(std::span<const Bytes> log, Instant now) {
+  if (log.empty()) return;
+  const Millis grace = std::max(context_->reconnect_grace, kReturn);
+  auto round = secagg::LoggedRound::Replay(*context_->key, *context_->peers, log, now, grace);
+  if (!round.ok() || round->ended()) return;
+  const secagg::Offer& offer = round->round().offer();
+  if (offer.id != AttemptId{record_.id, rounds_done(), next_attempt_ - 1} || offer.adapter != adapter_)
+    return;
+  auto attempt = std::make_unique<Attempt>();
+  attempt->id = offer.id;
+  attempt->started = now;
+  for (const secagg::RosterEntry& entry : offer.roster) {
+    attempt->roster.push_back(entry.worker);
+    Region& region = regions_[entry.worker];
+    region.info = {entry.worker, entry.key_hash, {}};
+    region.gone_at = now + grace;
+  }
+  attempt->round = std::make_unique<secagg::LoggedRound>(*std::move(round));
+  attempt->phase = attempt->round->round().phase();
+  attempt->deadline = attempt->round->deadline();
+  attempt_ = std::move(attempt);
+  phase_ = JobPhase::kRunning;
+  failure_ = AbortReason::kNone;
+  text_.clear();
+}
+
+void JobMachine::Reopen(CoreEffects* fx) const {
+  if (stale_log_) fx->persist.push_back(AttemptClosedRecord{*stale_log_});
+  if (attempt_ == nullptr) return;
+  const secagg::CoordinatorRound& round = attempt_->round->round();
+  const uint64_t bytes = round.offer().elements * 4;
+  fx->began.push_back({attempt_->id, attempt_->roster});
+  fx->notes.push_back(fmt::format("{}: goes on after a restart at step \"{}\"", attempt_->id.Brief(),
+                                  secagg::CoordinatorPhaseName(round.phase())));
+  const auto& uploads = attempt_->round->uploads();
+  for (const auto& [site, header] : uploads)
+    fx->accept_uploads.push_back({attempt_->id, attempt_->roster.at(site - 1), bytes, header.body.sha256});
+  if (round.phase() != CoordinatorPhase::kInput) return;
+  for (const SiteIndex site : round.dealers())
+    if (!uploads.contains(site))
+      fx->open_uploads.push_back({attempt_->id, attempt_->roster.at(site - 1), bytes, {}});
 }
 
 void JobMachine::SetUp() {
@@ -84,7 +132,7 @@ void JobMachine::ResendStep(const SpiffeId& worker, Instant now, CoreEffects* fx
   const auto site = SiteOf(attempt_->id, worker);
   // A renewed key is another site to the attempt; it takes part from the next one on.
   if (!site.ok() ||
-      attempt_->round->offer().roster[*site - 1].key_hash != regions_.at(worker).info.key_hash) {
+      attempt_->round->round().offer().roster[*site - 1].key_hash != regions_.at(worker).info.key_hash) {
     return;
   }
   auto effects = attempt_->round->OnRejoined(*site, now);
@@ -187,22 +235,16 @@ SiteIndex SenderOf(const secagg::Complaint& m) { return m.site; }
 SiteIndex SenderOf(const secagg::Agreement& m) { return m.site; }
 SiteIndex SenderOf(const secagg::Unmask& m) { return m.site; }
 
-using secagg::CoordinatorRound;
-auto Give(CoordinatorRound& r, const secagg::Signed<secagg::Advert>& m, Instant t) {
-  return r.OnAdvert(m, t);
-}
-auto Give(CoordinatorRound& r, const secagg::Signed<secagg::Shares>& m, Instant t) {
-  return r.OnShares(m, t);
-}
-auto Give(CoordinatorRound& r, const secagg::Signed<secagg::Complaint>& m, Instant t) {
+using secagg::LoggedRound;
+auto Give(LoggedRound& r, const secagg::Signed<secagg::Advert>& m, Instant t) { return r.OnAdvert(m, t); }
+auto Give(LoggedRound& r, const secagg::Signed<secagg::Shares>& m, Instant t) { return r.OnShares(m, t); }
+auto Give(LoggedRound& r, const secagg::Signed<secagg::Complaint>& m, Instant t) {
   return r.OnComplaint(m, t);
 }
-auto Give(CoordinatorRound& r, const secagg::Signed<secagg::Agreement>& m, Instant t) {
+auto Give(LoggedRound& r, const secagg::Signed<secagg::Agreement>& m, Instant t) {
   return r.OnAgreement(m, t);
 }
-auto Give(CoordinatorRound& r, const secagg::Signed<secagg::Unmask>& m, Instant t) {
-  return r.OnUnmask(m, t);
-}
+auto Give(LoggedRound& r, const secagg::Signed<secagg::Unmask>& m, Instant t) { return r.OnUnmask(m, t); }
 
 }  // namespace
 
@@ -246,26 +288,29 @@ Status JobMachine::OnUploaded(const SpiffeId& worker, uint64_t elements, const D
   return effects.status();
 }
 
-void JobMachine::Absorb(secagg::CoordinatorEffects effects, Instant now, CoreEffects* fx) {
+void JobMachine::Absorb(secagg::LoggedEffects effects, Instant now, CoreEffects* fx) {
   Attempt& a = *attempt_;
   fx->changed.insert(record_.id);
   const auto worker = [&a](SiteIndex site) -> const SpiffeId& { return a.roster.at(site - 1); };
+  if (effects.record) fx->persist.push_back(AttemptLogRecord{a.id, *std::move(effects.record)});
   if (effects.survivors) {
     SurvivorsRecord record{a.id, {}};
     for (const SiteIndex site : *effects.survivors) record.survivors.push_back(worker(site));
     fx->persist.push_back(std::move(record));
   }
-  const uint64_t bytes = a.round->offer().elements * 4;
-  for (const SiteIndex site : effects.accept) fx->accept_uploads.push_back({a.id, worker(site), bytes});
+  const uint64_t bytes = a.round->round().offer().elements * 4;
+  for (const SiteIndex site : effects.accept)
+    fx->accept_uploads.push_back({a.id, worker(site), bytes, a.round->uploads().at(site).body.sha256});
   const CoordinatorPhase before = a.phase;
   a.phase = effects.phase;
   if (before < CoordinatorPhase::kInput && a.phase == CoordinatorPhase::kInput) {
-    for (const SiteIndex site : a.round->dealers()) fx->open_uploads.push_back({a.id, worker(site), bytes});
+    for (const SiteIndex site : a.round->round().dealers())
+      fx->open_uploads.push_back({a.id, worker(site), bytes, {}});
   }
   if (before == CoordinatorPhase::kInput && a.phase != CoordinatorPhase::kInput)
     fx->close_uploads.push_back(a.id);
   for (auto& out : effects.send) fx->send.push_back({worker(out.to), std::move(out.message)});
-  if (effects.deadline) a.deadline = *effects.deadline;
+  if (effects.deadline) a.deadline = a.round->deadline();
   for (const secagg::DroppedSite& dropped : effects.dropped) {
     Region& region = regions_.at(worker(dropped.site));
     if (region.dropped == DropReason::kNone) region.dropped = ReasonOf(dropped);
@@ -275,7 +320,7 @@ void JobMachine::Absorb(secagg::CoordinatorEffects effects, Instant now, CoreEff
   if (effects.unmask) {
     a.sum_ordered = true;
     a.deadline.reset();
-    fx->sums.push_back({a.id, std::move(*effects.unmask), spec_, a.round->offer(), adapter_});
+    fx->sums.push_back({a.id, std::move(*effects.unmask), spec_, a.round->round().offer(), adapter_});
   }
   if (effects.aborted) {
     Exclude(*effects.aborted);
@@ -299,6 +344,7 @@ void JobMachine::CloseAttempt(AbortReason reason, CoreEffects* fx) {
     regions_.at(id).gone_at.reset();
     if (regions_.at(id).connected) fx->send.push_back({id, AttemptAborted{attempt_->id, reason}});
   }
+  fx->persist.push_back(AttemptClosedRecord{attempt_->id});
   fx->drop_attempts.push_back(attempt_->id);
   attempt_.reset();
 }
@@ -325,7 +371,8 @@ void JobMachine::Abort(AbortReason reason, const std::string& text, Instant now,
 RoundRecord JobMachine::MakeRecord(const SumFinished& sum, Instant now) const {
   RoundRecord r;
   r.id = sum.id;
-  for (const SiteIndex site : attempt_->round->survivors()) r.survivors.push_back(attempt_->roster[site - 1]);
+  for (const SiteIndex site : attempt_->round->round().survivors())
+    r.survivors.push_back(attempt_->roster[site - 1]);
   for (const auto& [id, region] : regions_) {
     if (!std::binary_search(r.survivors.begin(), r.survivors.end(), id)) r.missing.push_back(id);
   }
@@ -341,7 +388,7 @@ RoundRecord JobMachine::MakeRecord(const SumFinished& sum, Instant now) const {
   const auto& training = spec_->training;
   r.tokens = metric(policy::Metric::kTokens) * training.local_steps * training.batch_sequences *
              training.sequence_tokens;
-  const auto statement = policy::PlanStatement(*spec_, sum.id.round + 1, attempt_->round->offer());
+  const auto statement = policy::PlanStatement(*spec_, sum.id.round + 1, attempt_->round->round().offer());
   const double infinity = std::numeric_limits<double>::infinity();
   r.epsilon_local = statement.ok() ? statement->epsilon_local : infinity;
   r.epsilon_distributed = statement.ok() ? statement->epsilon_distributed.value_or(infinity) : infinity;
@@ -362,6 +409,7 @@ Status JobMachine::OnSumFinished(const SumFinished& sum, Instant now, CoreEffect
   fx->notes.push_back(fmt::format("{}: done with {}; missing: {}", sum.id.Brief(),
                                   BriefList(record.survivors), BriefList(record.missing)));
   Absorb(std::move(effects), now, fx);
+  fx->persist.push_back(AttemptClosedRecord{sum.id});
   fx->drop_attempts.push_back(sum.id);
   adapter_ = sum.adapter;
   rounds_.push_back(std::move(record));
@@ -382,7 +430,7 @@ void JobMachine::BeginRound(Instant now) {
 
 Status JobMachine::OnSumFailed(const AttemptId& id, Instant now, CoreEffects* fx) {
   if (attempt_ == nullptr || attempt_->id != id) return FailedPrecondition("{} is not open", id.Brief());
-  attempt_->round->Cancel("the sum failed");
+  (void)attempt_->round->Cancel("the sum failed", now);
   Abort(AbortReason::kSumFailed, "", now, fx);
   return OkStatus();
 }
@@ -400,9 +448,8 @@ Status JobMachine::Cancel(Instant now, CoreEffects* fx) {
   if (HasEnded(phase_)) {
     return FailedPrecondition("job {} has ended: {}", record_.id.brief(), JobPhaseName(phase_));
   }
-  (void)now;
   if (attempt_ != nullptr) {
-    attempt_->round->Cancel("cancelled");
+    (void)attempt_->round->Cancel("cancelled", now);  // the log goes with the attempt
     CloseAttempt(AbortReason::kCancelled, fx);
   }
   End(JobPhase::kCancelled, AbortReason::kCancelled, "cancelled", fx);

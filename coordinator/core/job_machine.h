@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "coordinator/core/effects.h"
+#include "privacy/secagg/coordinator_log.h"
 
 namespace concordat::coordinator {
 
@@ -28,7 +29,7 @@ struct CoreContext {
 ///   kRunning ─too few sites are left→ kWaiting
 ///   kRunning ─abort of the last allowed attempt→ kFailed         either ─Cancel→ kCancelled
 ///
-/// Within kRunning an attempt is open (a secagg::CoordinatorRound) or the next one is due: at once after a
+/// Within kRunning an attempt is open (a secagg::LoggedRound) or the next one is due: at once after a
 /// finished round, after a backoff after an aborted attempt. A round begins when every invited jurisdiction
 /// has an answer from each connected worker, or after cohort.wait with at least the minimum; jurisdictions
 /// that were waited for in vain are not waited for again until one of their workers connects. An accused site
@@ -39,8 +40,11 @@ struct CoreContext {
 class JobMachine {
  public:
   JobMachine(const CoreContext& context, JobRecord record, policy::JobSpec spec, Instant now);
-  /// Goes on after a restart: an attempt that was open counts as aborted.
+  /// Goes on after a restart: an attempt that was open goes on as its log leaves it, or, when that cannot be,
+  /// counts as aborted. Call Reopen next.
   JobMachine(const CoreContext& context, StoredJob stored, policy::JobSpec spec, Instant now);
+  /// What the shell has to set up for the attempt that goes on.
+  void Reopen(CoreEffects* fx) const;
 
   void OnConnected(const WorkerInfo& worker, Instant now, CoreEffects* fx);
   void OnLost(const SpiffeId& worker, Instant now, CoreEffects* fx);
@@ -94,7 +98,7 @@ class JobMachine {
   struct Attempt {
     AttemptId id;
     std::vector<SpiffeId> roster;  // site i is roster[i - 1]
-    std::unique_ptr<secagg::CoordinatorRound> round;
+    std::unique_ptr<secagg::LoggedRound> round;
     secagg::CoordinatorPhase phase = secagg::CoordinatorPhase::kIdle;
     std::optional<Instant> deadline;
     Instant started;
@@ -111,7 +115,8 @@ class JobMachine {
   void CountAsLost(const SpiffeId& worker, Instant now, CoreEffects* fx);
   bool Settled(const std::string& jurisdiction) const;
   StatusOr<SiteIndex> SiteOf(const AttemptId& id, const SpiffeId& worker) const;
-  void Absorb(secagg::CoordinatorEffects effects, Instant now, CoreEffects* fx);
+  void Resume(std::span<const Bytes> log, Instant now);
+  void Absorb(secagg::LoggedEffects effects, Instant now, CoreEffects* fx);
   void Abort(AbortReason reason, const std::string& text, Instant now, CoreEffects* fx);
   void Exclude(const secagg::Aborted& aborted);
   void CloseAttempt(AbortReason reason, CoreEffects* fx);
@@ -131,11 +136,12 @@ class JobMachine {
   Digest adapter_;
   std::vector<RoundRecord> rounds_;
   AttemptIndex next_attempt_ = 0;
-  Instant due_;                     // when the next attempt became wanted
-  Instant not_before_;              // end of the backoff
-  std::set<std::string> given_up_;  // jurisdictions waited for in vain
-  std::set<SpiffeId> excluded_;     // in this round
-  std::set<SpiffeId> accusers_;     // who complained in this round
+  std::optional<AttemptId> stale_log_;  // of an attempt that does not go on
+  Instant due_;                         // when the next attempt became wanted
+  Instant not_before_;                  // end of the backoff
+  std::set<std::string> given_up_;      // jurisdictions waited for in vain
+  std::set<SpiffeId> excluded_;         // in this round
+  std::set<SpiffeId> accusers_;         // who complained in this round
   std::map<SpiffeId, Region> regions_;
   std::unique_ptr<Attempt> attempt_;
 };

@@ -48,6 +48,18 @@ struct AttemptRecord {
   Instant offered;
 };
 
+/// One record of an attempt's log (privacy/secagg/coordinator_log.h), written before what follows from it.
+/// The log gives the attempt back after a restart.
+struct AttemptLogRecord {
+  AttemptId id;
+  Bytes record;
+};
+
+/// The attempt is over: its log goes.
+struct AttemptClosedRecord {
+  AttemptId id;
+};
+
 /// U3 of an attempt, written ahead of step 6.
 struct SurvivorsRecord {
   AttemptId id;
@@ -72,7 +84,8 @@ struct RoundRecord {
   Instant ended;
 };
 
-using JournalRecord = std::variant<JobRecord, JobPhaseRecord, AttemptRecord, SurvivorsRecord, RoundRecord>;
+using JournalRecord = std::variant<JobRecord, JobPhaseRecord, AttemptRecord, AttemptLogRecord,
+                                   AttemptClosedRecord, SurvivorsRecord, RoundRecord>;
 
 /// Everything journaled of one job.
 struct StoredJob {
@@ -80,6 +93,7 @@ struct StoredJob {
   JobPhaseRecord phase;
   std::vector<RoundRecord> rounds;        // by round, without gaps
   std::optional<AttemptId> last_attempt;  // the greatest offered
+  std::vector<Bytes> log;                 // of last_attempt, in order; empty when that is over
 };
 
 }  // namespace concordat::coordinator

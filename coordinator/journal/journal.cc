@@ -33,6 +33,15 @@ CREATE TABLE round_sites (
   PRIMARY KEY (job, round, worker), FOREIGN KEY (job, round) REFERENCES rounds(job, round)) STRICT;
 )sql";
 
+// Since version 2.
+constexpr const char* kLogSchema = R"sql(
+CREATE TABLE attempt_log (
+  seq INTEGER PRIMARY KEY AUTOINCREMENT, job BLOB NOT NULL, round INTEGER NOT NULL, attempt INTEGER NOT NULL,
+  record BLOB NOT NULL,
+  FOREIGN KEY (job, round, attempt) REFERENCES attempts(job, round, attempt)) STRICT;
+CREATE INDEX attempt_log_of ON attempt_log (job, round, attempt, seq);
+)sql";
+
 int64_t Ms(Instant t) { return t.time_since_epoch().count(); }
 Instant FromMs(int64_t ms) { return Instant(Millis(ms)); }
 
@@ -48,8 +57,8 @@ StatusOr<int64_t> Pragma(sqlite3* db, const char* sql) {
 
 struct Journal::Database {
   SqliteHandle db;
-  Statement add_job, set_phase, add_attempt, add_survivor, add_round, add_site;
-  Statement jobs, rounds, sites, last_attempt;
+  Statement add_job, set_phase, add_attempt, add_log, drop_log, add_survivor, add_round, add_site;
+  Statement jobs, rounds, sites, last_attempt, log;
 
   Status Configure();
   Status MakeSchema();
@@ -57,11 +66,14 @@ struct Journal::Database {
   Status Write(const JobRecord& r);
   Status Write(const JobPhaseRecord& r);
   Status Write(const AttemptRecord& r);
+  Status Write(const AttemptLogRecord& r);
+  Status Write(const AttemptClosedRecord& r);
   Status Write(const SurvivorsRecord& r);
   Status Write(const RoundRecord& r);
   StatusOr<std::vector<RoundRecord>> LoadRounds(const JobRecord& job);
   Status LoadSites(RoundRecord* round);
   StatusOr<std::optional<AttemptId>> LastAttempt(const JobId& job);
+  StatusOr<std::vector<Bytes>> LoadLog(const AttemptId& id);
 };
 
 Status Journal::Database::Configure() {
@@ -88,11 +100,18 @@ Status Journal::Database::MakeSchema() {
   if (tables == 0) {
     RETURN_IF_ERROR(Execute(db.get(), "BEGIN IMMEDIATE"));
     RETURN_IF_ERROR(Execute(db.get(), kSchema));
+    RETURN_IF_ERROR(Execute(db.get(), kLogSchema));
     RETURN_IF_ERROR(Execute(db.get(), fmt::format("PRAGMA application_id={}", kApplicationId).c_str()));
     RETURN_IF_ERROR(Execute(db.get(), fmt::format("PRAGMA user_version={}", kSchemaVersion).c_str()));
     return Execute(db.get(), "COMMIT");
   }
   if (application != kApplicationId) return DataLoss("journal: the file is no coordinator's journal");
+  if (version == 1) {
+    RETURN_IF_ERROR(Execute(db.get(), "BEGIN IMMEDIATE"));
+    RETURN_IF_ERROR(Execute(db.get(), kLogSchema));
+    RETURN_IF_ERROR(Execute(db.get(), fmt::format("PRAGMA user_version={}", kSchemaVersion).c_str()));
+    return Execute(db.get(), "COMMIT");
+  }
   if (version != kSchemaVersion) {
     return FailedPrecondition("journal: expected schema version {}, the file has {}", kSchemaVersion,
                               version);
@@ -106,6 +125,8 @@ Status Journal::Database::Prepare() {
        "INSERT INTO jobs VALUES (?1,(SELECT coalesce(max(ordinal),0)+1 FROM jobs),?2,?3,?4,?5,?6,?7,1,0,'')"},
       {&set_phase, "UPDATE jobs SET phase=?2, failure=?3, failure_text=?4 WHERE id=?1"},
       {&add_attempt, "INSERT INTO attempts VALUES (?1,?2,?3,?4)"},
+      {&add_log, "INSERT INTO attempt_log (job,round,attempt,record) VALUES (?1,?2,?3,?4)"},
+      {&drop_log, "DELETE FROM attempt_log WHERE job=?1 AND round=?2 AND attempt=?3"},
       {&add_survivor, "INSERT INTO survivors VALUES (?1,?2,?3,?4)"},
       {&add_round, "INSERT INTO rounds VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14)"},
       {&add_site, "INSERT INTO round_sites VALUES (?1,?2,?3,?4)"},
@@ -115,6 +136,7 @@ Status Journal::Database::Prepare() {
       {&rounds,
        "SELECT round,attempt,adapter,parent,sum_sha256,mean_loss,tokens,epsilon_local,epsilon_distributed,"
        "bytes_up,bytes_down,started_ms,ended_ms FROM rounds WHERE job=?1 ORDER BY round"},
+      {&log, "SELECT record FROM attempt_log WHERE job=?1 AND round=?2 AND attempt=?3 ORDER BY seq"},
       {&sites, "SELECT worker,survived FROM round_sites WHERE job=?1 AND round=?2"},
       {&last_attempt,
        "SELECT round,attempt FROM attempts WHERE job=?1 ORDER BY round DESC, attempt DESC LIMIT 1"},
@@ -152,6 +174,18 @@ Status Journal::Database::Write(const AttemptRecord& r) {
       .Bind(3, int64_t{r.id.attempt})
       .Bind(4, Ms(r.offered))
       .Run();
+}
+
+Status Journal::Database::Write(const AttemptLogRecord& r) {
+  return add_log.Bind(1, r.id.job)
+      .Bind(2, int64_t{r.id.round})
+      .Bind(3, int64_t{r.id.attempt})
+      .BindBlob(4, r.record)
+      .Run();
+}
+
+Status Journal::Database::Write(const AttemptClosedRecord& r) {
+  return drop_log.Bind(1, r.id.job).Bind(2, int64_t{r.id.round}).Bind(3, int64_t{r.id.attempt}).Run();
 }
 
 Status Journal::Database::Write(const SurvivorsRecord& r) {
@@ -252,6 +286,16 @@ StatusOr<std::optional<AttemptId>> Journal::Database::LastAttempt(const JobId& j
   return std::optional<AttemptId>(id);
 }
 
+StatusOr<std::vector<Bytes>> Journal::Database::LoadLog(const AttemptId& id) {
+  std::vector<Bytes> out;
+  log.Bind(1, id.job).Bind(2, int64_t{id.round}).Bind(3, int64_t{id.attempt});
+  for (;;) {
+    ASSIGN_OR_RETURN(const bool row, log.Step());
+    if (!row) return out;
+    out.push_back(log.Blob(0));
+  }
+}
+
 Journal::Journal(std::unique_ptr<Database> database) : database_(std::move(database)) {}
 Journal::~Journal() = default;
 
@@ -316,6 +360,8 @@ StatusOr<std::vector<StoredJob>> Journal::Load() {
   for (StoredJob& stored : out) {
     ASSIGN_OR_RETURN(stored.rounds, database_->LoadRounds(stored.job));
     ASSIGN_OR_RETURN(stored.last_attempt, database_->LastAttempt(stored.job.id));
+    if (!stored.last_attempt) continue;
+    ASSIGN_OR_RETURN(stored.log, database_->LoadLog(*stored.last_attempt));
   }
   return out;
 }

@@ -10,13 +10,14 @@
 
 namespace concordat::coordinator {
 
-/// The coordinator's memory: one SQLite file (WAL, synchronous FULL, foreign keys). Holds jobs, attempts and
-/// finished rounds; never a share, a key or anything of a single site but its name.
+/// The coordinator's memory: one SQLite file (WAL, synchronous FULL, foreign keys). Holds jobs, attempts,
+/// finished rounds, and the log of each open attempt (signed messages; shares only as ciphertexts for other
+/// sites), which is deleted with the attempt; never a key, an opened share or a vector.
 ///
 /// What Apply has returned OK for is on the disk, whole or not at all, whatever dies afterwards. One thread.
 class Journal {
  public:
-  static constexpr int kSchemaVersion = 1;
+  static constexpr int kSchemaVersion = 2;
 
   /// Opens or makes the file. DataLoss when it is damaged or its rounds do not form a chain;
   /// FailedPrecondition when another schema version wrote it, naming both, or another process has it open.

@@ -22,7 +22,28 @@ StatusOr<std::unique_ptr<Spool>> Spool::Create(std::filesystem::path path, uint6
   return std::unique_ptr<Spool>(new Spool(std::move(path), std::move(fd), total_bytes));
 }
 
-Spool::~Spool() { ::unlink(path_.c_str()); }
+StatusOr<std::unique_ptr<Spool>> Spool::Reopen(std::filesystem::path path, uint64_t total_bytes,
+                                               const Digest& sha256) {
+  FileDescriptor fd(::open(path.c_str(), O_RDWR | O_CLOEXEC));
+  if (!fd.valid()) return DataLoss("spool {} is not there", path.string());
+  auto spool = std::unique_ptr<Spool>(new Spool(std::move(path), std::move(fd), total_bytes));
+  const std::lock_guard lock(spool->mutex_);
+  spool->kept_ = spool->synced_ = true;
+  spool->beyond_.emplace(0, total_bytes);
+  if (const Status status = spool->CatchUp(); !status.ok()) return status;
+  if (spool->digest_.Current() != sha256)
+    return DataLoss("spool {} is not what was accepted", spool->path_.string());
+  return spool;
+}
+
+Spool::~Spool() {
+  if (!kept_) ::unlink(path_.c_str());
+}
+
+void Spool::Keep() {
+  const std::lock_guard lock(mutex_);
+  kept_ = true;
+}
 
 StatusOr<uint64_t> Spool::Append(uint64_t offset, ByteView data) {
   const std::lock_guard lock(mutex_);
@@ -40,6 +61,11 @@ StatusOr<uint64_t> Spool::Append(uint64_t offset, ByteView data) {
     Keep(missing);
   }
   RETURN_IF_ERROR(CatchUp());
+  if (stored_ == total_ && !synced_) {
+    // Before anybody is told that it is here: a header that is journaled stands for the whole upload.
+    if (::fdatasync(fd_.get()) != 0) return ErrnoStatus(errno, "cannot sync", path_);
+    synced_ = true;
+  }
   return stored_;
 }
 

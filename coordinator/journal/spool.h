@@ -14,8 +14,8 @@ namespace concordat::coordinator {
 
 /// One site's upload of one attempt while it arrives: a masked vector, never opened here. Chunks may overtake
 /// each other by a bounded span, since a site sends over several connections. What is stored is never written
-/// again, so the digest is that of the file. The file is not synced (a restart abandons the attempt) and is
-/// deleted with the object. Any thread.
+/// again, so the digest is that of the file. It is synced once it is whole, and deleted with the object
+/// unless Keep was called. Any thread.
 class Spool {
  public:
   /// How far past the stored prefix a chunk may end: a little more than our own worker goes.
@@ -26,6 +26,9 @@ class Spool {
   /// Makes an empty file of mode 0600. AlreadyExists when there is one.
   /// \param total_bytes what the upload will have in the end
   static StatusOr<std::unique_ptr<Spool>> Create(std::filesystem::path path, uint64_t total_bytes);
+  /// A whole upload that an earlier process kept. DataLoss when it is not there, or not `sha256`.
+  static StatusOr<std::unique_ptr<Spool>> Reopen(std::filesystem::path path, uint64_t total_bytes,
+                                                 const Digest& sha256);
   ~Spool();
   Spool(const Spool&) = delete;
   Spool& operator=(const Spool&) = delete;
@@ -36,6 +39,8 @@ class Spool {
   /// leaves too many gaps; InvalidArgument for bytes past the end. ResourceExhausted when the disk is full:
   /// nothing of the chunk counts then.
   StatusOr<uint64_t> Append(uint64_t offset, ByteView data);
+  /// Leaves the file where it is: another process may need it.
+  void Keep();
   /// The digest of all bytes. FailedPrecondition while bytes are missing.
   StatusOr<Digest> Complete() const;
   /// Fills `out` from `offset`. DataLoss when the file is shorter than what was stored.
@@ -64,6 +69,8 @@ class Spool {
   uint64_t stored_ = 0;          // guarded by mutex_
   Pieces beyond_;                // guarded by mutex_; past stored_, apart from each other
   crypto::Sha256Stream digest_;  // guarded by mutex_; of the first stored_ bytes
+  bool synced_ = false;          // guarded by mutex_
+  bool kept_ = false;            // guarded by mutex_
 };
 
 }  // namespace concordat::coordinator

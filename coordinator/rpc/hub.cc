@@ -61,6 +61,7 @@ StatusOr<std::unique_ptr<Hub>> Hub::Make(Parts parts) {
 Status Hub::Restore() {
   ASSIGN_OR_RETURN(std::vector<StoredJob> stored, parts_.journal->Load());
   const Instant now = parts_.clock->Now();
+  std::vector<UploadSlot> accepted;
   for (StoredJob& job : stored) {
     const JobId id = job.job.id;
     // Certificates may have run out since; who submitted it was verified when it came.
@@ -74,8 +75,11 @@ Status Hub::Restore() {
       ASSIGN_OR_RETURN(const Bytes bytes, InitialBlob(spec, id));
       RETURN_IF_ERROR(parts_.blobs->Put(bytes).status());
     }
-    RETURN_IF_ERROR(core_.Restore(std::move(job), std::move(spec), now));
+    ASSIGN_OR_RETURN(CoreEffects fx, core_.Restore(std::move(job), std::move(spec), now));
+    accepted.insert(accepted.end(), fx.accept_uploads.begin(), fx.accept_uploads.end());
+    restored_.push_back(std::move(fx));
   }
+  parts_.uploads->Retain(accepted);
   if (!stored.empty()) spdlog::info("{} jobs restored", stored.size());
   return OkStatus();
 }
@@ -113,6 +117,7 @@ void Hub::Post(std::function<void()> task) {
 
 void Hub::Run() {
   // Jobs that were restored may have something to do at once.
+  for (CoreEffects& fx : std::exchange(restored_, {})) Apply(std::move(fx));
   Apply(core_.OnTimer(parts_.clock->Now()));
   while (!stopping_) {
     std::function<void()> task;
@@ -173,7 +178,7 @@ void Hub::Apply(CoreEffects fx) {
   }
   for (SumOrder& order : fx.sums) sums_->Finish(std::move(order));
   for (const AttemptId& id : fx.drop_attempts) {
-    parts_.uploads->Close(id);
+    parts_.uploads->Drop(id);
     sums_->Drop(id);
     traffic_.Forget(id);
   }
@@ -185,7 +190,16 @@ void Hub::ApplyUploads(CoreEffects* fx) {
   for (const AttemptBegan& began : fx->began) traffic_.Begin(began);
   for (const UploadSlot& slot : fx->open_uploads) parts_.uploads->Open(slot);
   for (const UploadSlot& slot : fx->accept_uploads) {
-    if (auto spool = parts_.uploads->Take(slot.id, slot.worker)) sums_->Add(slot.id, std::move(spool));
+    auto spool = parts_.uploads->Accept(slot);
+    if (spool.ok()) {
+      sums_->Add(slot.id, *std::move(spool));
+      continue;
+    }
+    spdlog::error("{}: {}", slot.id.Brief(), ToString(spool.status()));
+    Post([this, id = slot.id] {
+      auto failed = core_.OnSumFailed(id, parts_.clock->Now());
+      if (failed.ok()) Apply(std::move(*failed));
+    });
   }
   for (const AttemptId& id : fx->close_uploads) parts_.uploads->Close(id);
 }
@@ -292,7 +306,7 @@ void Hub::Header(const SpiffeId& worker, std::shared_ptr<SessionLink> link,
     if (!fx.ok()) {
       spdlog::warn("{}: upload for {} refused: {}", worker.Brief(), header.body.id.Brief(),
                    ToString(fx.status()));
-      (void)parts_.uploads->Take(header.body.id, worker);
+      parts_.uploads->Discard(header.body.id, worker);
     }
     Apply(fx.ok() ? std::move(*fx) : std::move(refused));
     link->Taken();

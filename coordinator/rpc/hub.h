@@ -113,6 +113,7 @@ class Hub {
   Parts parts_;
   Traffic traffic_;
   CoordinatorCore core_;                                                     // loop thread
+  std::vector<CoreEffects> restored_;                                        // loop thread
   std::map<SpiffeId, std::shared_ptr<SessionLink>> links_;                   // loop thread
   std::map<Digest, std::promise<StatusOr<PlanOutcome>>> plans_;              // loop thread
   std::map<Digest, std::promise<StatusOr<EvaluationOutcome>>> evaluations_;  // loop thread

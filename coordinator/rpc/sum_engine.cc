@@ -12,7 +12,7 @@ namespace concordat::coordinator {
 namespace {
 
 constexpr uint64_t kReadBytes = 1 << 20;
-constexpr size_t kUnmaskThreads = 2;
+constexpr size_t kMostUnmaskThreads = 16;
 constexpr uint64_t kUnmaskPiece = 1 << 16;  // elements; a piece starts on a cipher block
 constexpr std::chrono::seconds kDiskRetry{2};
 constexpr int kDiskTries = 60;
@@ -21,7 +21,8 @@ constexpr int kDiskTries = 60;
 void Unmask(ModularSum& sum, const std::vector<secagg::MaskKey>& keys) {
   const std::span<uint32_t> words = sum.mutable_words();
   const uint64_t pieces = (words.size() + kUnmaskPiece - 1) / kUnmaskPiece;
-  const uint64_t share = (pieces + kUnmaskThreads - 1) / kUnmaskThreads * kUnmaskPiece;
+  const size_t threads = std::clamp<size_t>(std::thread::hardware_concurrency(), 1, kMostUnmaskThreads);
+  const uint64_t share = (pieces + threads - 1) / threads * kUnmaskPiece;
   const auto work = [&](uint64_t begin) {
     secagg::MaskStream stream(keys);
     const uint64_t end = std::min<uint64_t>(words.size(), begin + share);
@@ -30,7 +31,7 @@ void Unmask(ModularSum& sum, const std::vector<secagg::MaskKey>& keys) {
     }
   };
   std::vector<std::jthread> others;
-  for (size_t i = 1; i < kUnmaskThreads; ++i) others.emplace_back(work, i * share);
+  for (size_t i = 1; i < threads; ++i) others.emplace_back(work, i * share);
   work(0);
 }
 

@@ -1,13 +1,29 @@
 #include "coordinator/rpc/uploads.h"
 
+#include <set>
+
+#include "privacy/crypto/hash.h"
+
 namespace concordat::coordinator {
 
 StatusOr<std::unique_ptr<Uploads>> Uploads::Make(std::filesystem::path folder) {
-  std::error_code error;
-  std::filesystem::remove_all(folder, error);
-  if (error) return Internal("cannot empty {}: {}", folder.string(), error.message());
   RETURN_IF_ERROR(MakeFolder(folder, 0700));
   return std::unique_ptr<Uploads>(new Uploads(std::move(folder)));
+}
+
+std::filesystem::path Uploads::PathOf(const AttemptId& id, const SpiffeId& worker) const {
+  return folder_ / fmt::format("{}-{}-{}-{}", id.job.hex(), id.round, id.attempt,
+                               crypto::Sha256(AsBytes(worker.ToString())).hex());
+}
+
+void Uploads::Retain(const std::vector<UploadSlot>& accepted) {
+  std::set<std::filesystem::path> needed;
+  for (const UploadSlot& slot : accepted) needed.insert(PathOf(slot.id, slot.worker));
+  std::error_code error;
+  std::vector<std::filesystem::path> others;
+  for (const auto& entry : std::filesystem::directory_iterator(folder_, error))
+    if (!needed.contains(entry.path())) others.push_back(entry.path());
+  for (const auto& path : others) std::filesystem::remove_all(path, error);
 }
 
 void Uploads::Open(const UploadSlot& slot) {
@@ -20,13 +36,32 @@ void Uploads::Close(const AttemptId& id) {
   std::erase_if(slots_, [&](const auto& entry) { return entry.first.first == id; });
 }
 
-std::shared_ptr<Spool> Uploads::Take(const AttemptId& id, const SpiffeId& worker) {
+void Uploads::Drop(const AttemptId& id) {
+  Close(id);
   const std::lock_guard lock(mutex_);
-  const auto it = slots_.find({id, worker});
-  if (it == slots_.end()) return nullptr;
-  auto spool = std::move(it->second.spool);
-  slots_.erase(it);
+  const auto kept = kept_.extract(id);
+  if (kept.empty()) return;
+  std::error_code error;
+  for (const auto& path : kept.mapped()) std::filesystem::remove(path, error);
+}
+
+StatusOr<std::shared_ptr<Spool>> Uploads::Accept(const UploadSlot& slot) {
+  const auto path = PathOf(slot.id, slot.worker);
+  std::shared_ptr<Spool> spool;
+  {
+    const std::lock_guard lock(mutex_);
+    kept_[slot.id].push_back(path);
+    if (const auto node = slots_.extract(Key{slot.id, slot.worker}); !node.empty())
+      spool = node.mapped().spool;
+  }
+  if (spool == nullptr) return Spool::Reopen(path, slot.bytes, slot.sha256);
+  spool->Keep();
   return spool;
+}
+
+void Uploads::Discard(const AttemptId& id, const SpiffeId& worker) {
+  const std::lock_guard lock(mutex_);
+  slots_.erase(Key{id, worker});
 }
 
 std::shared_ptr<Spool> Uploads::Find(const AttemptId& id, const SpiffeId& worker) const {
@@ -49,8 +84,7 @@ StatusOr<uint64_t> Uploads::Put(const AttemptId& id, const SpiffeId& worker, uin
       return InvalidArgument("expected an upload of {} bytes, got one of {}", slot.bytes, total);
     }
     if (slot.spool == nullptr) {
-      const auto path = folder_ / fmt::format("{}-{}", id.job.brief(), ++counter_);
-      ASSIGN_OR_RETURN(slot.spool, Spool::Create(path, total));
+      ASSIGN_OR_RETURN(slot.spool, Spool::Create(PathOf(id, worker), total));
     }
     spool = slot.spool;
   }

@@ -6,6 +6,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <vector>
 
 #include "coordinator/core/effects.h"
 #include "coordinator/journal/spool.h"
@@ -13,18 +14,25 @@
 namespace concordat::coordinator {
 
 /// Which uploads are accepted now, and where they are. The loop opens and closes; gRPC threads append. A
-/// chunk for an upload that is not open never touches the disk. Any thread.
+/// chunk for an upload that is not open never touches the disk. The files of accepted uploads stay until
+/// their attempt is dropped, so that a restarted coordinator can sum them. Any thread.
 class Uploads {
  public:
-  /// Empties `folder`: uploads do not outlive the attempt, and no attempt outlives the process.
   static StatusOr<std::unique_ptr<Uploads>> Make(std::filesystem::path folder);
 
+  /// Deletes what an earlier process left in the folder, but for `accepted`. Call once, before all others.
+  void Retain(const std::vector<UploadSlot>& accepted);
   void Open(const UploadSlot& slot);
-  /// Forgets all slots of an attempt; their files go.
+  /// Forgets all open slots of an attempt; their files go.
   void Close(const AttemptId& id);
-  /// The slot's upload, out of the table; null when nothing was stored or it is not open.
-  std::shared_ptr<Spool> Take(const AttemptId& id, const SpiffeId& worker);
-  /// The same, left in the table.
+  /// The attempt is over: its accepted uploads go too.
+  void Drop(const AttemptId& id);
+  /// An accepted upload, out of the table; one that an earlier process accepted is opened again. Its file
+  /// stays until Drop. DataLoss when it is not there, or not what was accepted.
+  StatusOr<std::shared_ptr<Spool>> Accept(const UploadSlot& slot);
+  /// Deletes an open slot's upload unread.
+  void Discard(const AttemptId& id, const SpiffeId& worker);
+  /// The open slot's upload; null when nothing was stored or it is not open.
   std::shared_ptr<Spool> Find(const AttemptId& id, const SpiffeId& worker) const;
 
   /// Stores one chunk and returns the bytes stored so far. FailedPrecondition when no upload of `worker` is
@@ -40,11 +48,12 @@ class Uploads {
   };
   using Key = std::pair<AttemptId, SpiffeId>;
   explicit Uploads(std::filesystem::path folder) : folder_(std::move(folder)) {}
+  std::filesystem::path PathOf(const AttemptId& id, const SpiffeId& worker) const;
 
   const std::filesystem::path folder_;
   mutable std::mutex mutex_;
-  std::map<Key, Slot> slots_;  // guarded by mutex_
-  uint64_t counter_ = 0;       // guarded by mutex_
+  std::map<Key, Slot> slots_;                                     // guarded by mutex_
+  std::map<AttemptId, std::vector<std::filesystem::path>> kept_;  // guarded by mutex_
 };
 
 /// Bytes that each worker sent and got, as payloads. Any thread.

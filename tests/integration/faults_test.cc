@@ -54,9 +54,9 @@ TEST(FaultsTest, ARoundCompletesWithoutAWorkerThatWasKilledAndTheNextHasItBack) 
   watch.Until([&](const json& state) { return IsTraining(state, victim); });
   federation.Worker(victim).Kill();
   watch.Until([&](const json& state) { return RegionOf(state, victim).at("connected") == false; });
-  federation.StartWorker(victim);
-  federation.AwaitConnected(victim);
   for (const std::string& region : federation.jurisdictions()) OpenGate(federation, region, "gate-0");
+  watch.Until([&](const json& state) { return state.at("rounds_done") == 1; });
+  federation.StartWorker(victim);
   ASSERT_EQ(watch.End(), 0) << watch.last().dump(2);
 
   const json rounds = watch.last().at("rounds");
@@ -71,6 +71,81 @@ TEST(FaultsTest, ARoundCompletesWithoutAWorkerThatWasKilledAndTheNextHasItBack) 
   ASSERT_EQ(federation.Concordat({"report", job, "--no-eval", "--out", report}).code, 0);
   EXPECT_NE(ReadTextFile(report).value_or("").find("it.example/site"), std::string::npos);
   federation.StopAll();
+}
+
+/// Epsilon charges of a region.
+size_t Charges(const Federation& federation, const std::string& region) {
+  const auto ledger = federation.Concordat(
+      {"ledger", "show", "--worker", (federation.Region(region) / "worker.yaml").string()});
+  return json::parse(ledger.out).at("entries").size();
+}
+
+// Three of three are needed: whoever is lost ends the attempt. So what completes as attempt 0 was gone on
+// with.
+class ResumeTest : public ::testing::Test {
+ protected:
+  void StartAndAwaitTwoUploads() {
+    CloseGate(federation_, kLast);
+    federation_.Start();
+    JobOptions options;
+    options.rounds = 1;
+    job_ = federation_.Submit(federation_.WriteJob(options));
+    for (const char* region : {"de.example", "es.example"})
+      ASSERT_TRUE(Federation::AwaitText(federation_.WorkerLog(region), "uploaded"));
+  }
+  void ExpectDoneInOneAttempt() {
+    OpenGate(federation_, kLast);
+    auto watch = federation_.WatchJob(job_);
+    ASSERT_EQ(watch.End(), 0) << watch.last().dump(2);
+    EXPECT_EQ(watch.last().at("rounds").at(0).at("attempt"), 0);
+    EXPECT_EQ(watch.last().at("rounds").at(0).at("survivors").size(), 3u);
+    EXPECT_EQ(federation_.Concordat({"adapter", "verify", job_}).code, 0);
+    for (const std::string& region : federation_.jurisdictions()) {
+      EXPECT_EQ(Charges(federation_, region), 1u) << region << " paid once";
+      EXPECT_TRUE(std::filesystem::is_empty(federation_.Region(region) / "state/rounds")) << region;
+      EXPECT_TRUE(std::filesystem::is_empty(federation_.Region(region) / "state/outbox")) << region;
+    }
+    EXPECT_TRUE(std::filesystem::is_empty(federation_.coordinator_folder() / "state/spool"));
+    federation_.StopAll();
+  }
+
+  static constexpr const char* kLast = "fr.example";
+  Federation federation_{Planted({"de.example", "es.example", kLast})};
+  std::string job_;
+};
+
+TEST_F(ResumeTest, AWorkerKilledAfterItsUploadSignsAndOpensSharesWhenItIsBack) {
+  StartAndAwaitTwoUploads();
+  federation_.Worker("es.example").Kill();
+  federation_.StartWorker("es.example");
+  federation_.AwaitConnected("es.example");
+  ExpectDoneInOneAttempt();
+}
+
+TEST_F(ResumeTest, AWorkerKilledWhileItTrainsKeepsItsKeysAndUploadsWhenItIsBack) {
+  StartAndAwaitTwoUploads();
+  federation_.Worker(kLast).Kill();
+  federation_.StartWorker(kLast);
+  federation_.AwaitConnected(kLast);
+  ExpectDoneInOneAttempt();
+}
+
+TEST_F(ResumeTest, ACoordinatorKilledAfterTwoUploadsSumsThemWhenItIsBack) {
+  StartAndAwaitTwoUploads();
+  federation_.coordinator().Kill();
+  federation_.StartCoordinator();
+  for (const std::string& region : federation_.jurisdictions()) federation_.AwaitConnected(region);
+  ExpectDoneInOneAttempt();
+}
+
+TEST_F(ResumeTest, AllKilledAtOnceGoOnTogether) {
+  StartAndAwaitTwoUploads();
+  federation_.coordinator().Kill();
+  for (const std::string& region : federation_.jurisdictions()) federation_.Worker(region).Kill();
+  federation_.StartCoordinator();
+  for (const std::string& region : federation_.jurisdictions()) federation_.StartWorker(region);
+  for (const std::string& region : federation_.jurisdictions()) federation_.AwaitConnected(region);
+  ExpectDoneInOneAttempt();
 }
 
 /// Runs a job of three rounds to its end and gives the final adapter's hash. `in_second_round` is called

@@ -74,10 +74,12 @@ TEST(RefusalsTest, ABudgetThatRunsOutInTheMiddleStopsTheJobWithCodeFour) {
   ASSERT_OK(WriteFileAtomically(gate, std::string_view("closed")));
   federation.Start();
   const std::string job = federation.Submit(federation.WriteJob({}));
-  // Two regions have paid for the first attempt when the coordinator dies: they pay again for the second.
+  // Two regions have paid for the first attempt when the coordinator dies and loses what they sent: they
+  // would have to pay again.
   for (const char* region : {"de.example", "es.example"})
     ASSERT_TRUE(Federation::AwaitText(federation.WorkerLog(region), "uploaded"));
   federation.coordinator().Kill();
+  std::filesystem::remove_all(federation.coordinator_folder() / "state/spool");
   federation.StartCoordinator();
   std::filesystem::remove(gate);
   auto watch = federation.WatchJob(job);

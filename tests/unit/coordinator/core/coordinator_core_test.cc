@@ -145,8 +145,13 @@ class World {
   JobView View(const JobId& job) { return *core_.View(job, clock_.Now()); }
 
   /// A second coordinator that has only the journal.
-  void Restart(const policy::JobSpec& spec) {
+  /// With the log of the open attempt, and workers that go on where they are; or without either.
+  enum class Log { kLost, kKept };
+  void Restart(const policy::JobSpec& spec, Log log = Log::kLost) {
     CoordinatorCore fresh(context_, {});
+    open_.clear();
+    accepted_.clear();
+    std::vector<CoreEffects> restored;
     for (const JobId& id : core_.Jobs()) {
       StoredJob stored;
       for (const JournalRecord& r : journal_) {
@@ -160,14 +165,28 @@ class World {
           stored.last_attempt = std::max(stored.last_attempt.value_or(attempt->id), attempt->id);
         }
       }
-      ASSERT_OK(fresh.Restore(std::move(stored), spec, clock_.Now()));
+      for (const JournalRecord& r : journal_) {
+        const auto* record = std::get_if<AttemptLogRecord>(&r);
+        if (record && log == Log::kKept && record->id == stored.last_attempt)
+          stored.log.push_back(record->record);
+        const auto* closed = std::get_if<AttemptClosedRecord>(&r);
+        if (closed && closed->id == stored.last_attempt) stored.log.clear();
+      }
+      auto fx = fresh.Restore(std::move(stored), spec, clock_.Now());
+      ASSERT_OK(fx);
+      restored.push_back(std::move(*fx));
     }
     core_ = std::move(fresh);
     sums_.clear();
     for (auto& [id, site] : sites_) {
       site->connected = false;
-      site->round.reset();
+      if (log == Log::kLost) site->round.reset();
     }
+    for (CoreEffects& fx : restored) {
+      for (const UploadSlot& slot : fx.accept_uploads) open_.insert({slot.id, slot.worker});  // kept files
+      Take(std::move(fx));
+    }
+    Take(core_.OnTimer(clock_.Now()));
   }
 
   /// Everything the shell does, in its order.
@@ -248,9 +267,14 @@ class World {
   }
   void DeliverSigned(Site& site, const Signed<Delivery>& m) {
     if (!site.round) return;
-    ASSERT_OK(site.round->OnDelivery(m, clock_.Now()));
+    const auto fx = site.round->OnDelivery(m, clock_.Now());
+    ASSERT_OK(fx);
     if (site.mute_input) return;
-    Upload(site);
+    if (!fx->send) return Upload(site);
+    // A repeat, after a restart: the header goes out again, and the coordinator has the upload.
+    CoreEffects refused;
+    EXPECT_OK(core_.OnUploaded(site.id, 0, {}, std::get<Signed<InputHeader>>(*fx->send), clock_.Now(),
+                               &refused));
   }
   void DeliverSigned(Site& site, const Signed<Survivors>& m) {
     if (site.round) Answer(site, site.round->OnSurvivors(m, clock_.Now()), site.mute_agreement);
@@ -344,8 +368,9 @@ TEST(CoordinatorCoreTest, PersistsTheAttemptInTheSameEffectsAsItsOffer) {
   auto fx = world.core_.OnWorkerEvent(world.site("fr").id, JobAnswer{job, Verdict::kEligible, {}},
                                       world.clock_.Now());
   ASSERT_OK(fx);
-  ASSERT_EQ(fx->persist.size(), 1u);
+  ASSERT_EQ(fx->persist.size(), 2u);
   EXPECT_EQ(std::get<AttemptRecord>(fx->persist[0]).id, (AttemptId{job, 0, 0}));
+  EXPECT_EQ(std::get<AttemptLogRecord>(fx->persist[1]).id, (AttemptId{job, 0, 0}));
   EXPECT_EQ(fx->send.size(), 3u);
 }
 
@@ -537,6 +562,79 @@ TEST(CoordinatorCoreTest, ARestartTriesTheOpenRoundAgainUnderAGreaterNumber) {
   EXPECT_EQ(view.phase, JobPhase::kDone);
   EXPECT_EQ(view.rounds[1].id, (AttemptId{job, 1, 1}));
   EXPECT_EQ(view.rounds[1].parent, view.rounds[0].adapter);
+}
+
+TEST(CoordinatorCoreTest, ARestartGoesOnWithTheOpenAttemptWhereItsLogLeavesIt) {
+  World world(kThree);
+  world.site("fr").mute_input = true;
+  world.ConnectAll();
+  const JobId job = world.Submit(SomeSpec(1));
+  ASSERT_EQ(world.View(job).step, 5u);
+  world.Restart(SomeSpec(1), World::Log::kKept);
+  EXPECT_EQ(world.View(job).phase, JobPhase::kRunning);
+  EXPECT_EQ(world.View(job).step, 5u);
+  EXPECT_EQ((world.accepted_.at({job, 0, 0}).size()), 2u) << "two had uploaded, and need not again";
+  EXPECT_TRUE(world.open_.contains({{job, 0, 0}, world.site("fr").id}));
+  world.site("fr").mute_input = false;
+  world.ConnectAll();
+  const JobView view = world.View(job);
+  EXPECT_EQ(view.phase, JobPhase::kDone);
+  EXPECT_EQ(view.rounds[0].id, (AttemptId{job, 0, 0}));
+  EXPECT_EQ(view.rounds[0].survivors.size(), 3u);
+}
+
+TEST(CoordinatorCoreTest, AfterARestartTheSurvivorsAreThoseThatWereFixedBefore) {
+  World world(kFour);
+  world.site("gb").mute_input = true;
+  for (const char* j : {"de", "es"}) world.site(j).mute_agreement = true;
+  world.ConnectAll();
+  const JobId job = world.Submit(SomeSpec(1));
+  world.Lose(world.site("gb"));
+  ASSERT_EQ(world.View(job).step, 7u);
+  const auto survivors = [&] {
+    std::vector<std::vector<SpiffeId>> all;
+    for (const JournalRecord& r : world.journal_)
+      if (const auto* s = std::get_if<SurvivorsRecord>(&r)) all.push_back(s->survivors);
+    return all;
+  };
+  ASSERT_EQ(survivors().size(), 1u);
+  world.Restart(SomeSpec(1), World::Log::kKept);
+  for (const char* j : {"de", "es"}) world.site(j).mute_agreement = false;
+  world.site("gb").mute_input = false;
+  world.ConnectAll();
+  EXPECT_EQ(survivors().size(), 1u) << "a second U3 would open two sums";
+  const JobView view = world.View(job);
+  EXPECT_EQ(view.phase, JobPhase::kDone);
+  EXPECT_EQ(view.rounds[0].survivors, survivors()[0]);
+}
+
+TEST(CoordinatorCoreTest, AnAttemptWhoseWorkersDoNotComeBackAfterARestartIsTriedAgain) {
+  World world(kFour);
+  world.site("gb").mute_input = true;
+  world.ConnectAll();
+  const JobId job = world.Submit(SomeSpec(1));
+  world.Restart(SomeSpec(1), World::Log::kKept);
+  for (const char* j : {"de", "es", "fr"}) world.Connect(world.site(j));
+  ASSERT_EQ(world.View(job).step, 5u) << "the fourth has a while to come back";
+  world.Advance(Millis(30'000));
+  EXPECT_EQ(world.View(job).phase, JobPhase::kDone);
+  EXPECT_EQ(world.View(job).rounds[0].survivors.size(), 3u);
+}
+
+TEST(CoordinatorCoreTest, ADamagedLogCostsTheAttemptAndNothingElse) {
+  World world(kThree);
+  world.site("fr").mute_input = true;
+  world.ConnectAll();
+  const JobId job = world.Submit(SomeSpec(1));
+  for (JournalRecord& r : world.journal_)
+    if (auto* record = std::get_if<AttemptLogRecord>(&r)) record->record[record->record.size() / 2] ^= 1;
+  world.Restart(SomeSpec(1), World::Log::kKept);
+  EXPECT_EQ(world.View(job).phase, JobPhase::kWaiting);
+  EXPECT_TRUE(std::holds_alternative<AttemptClosedRecord>(world.journal_.back()));
+  world.site("fr").mute_input = false;
+  world.ConnectAll();
+  EXPECT_EQ(world.View(job).phase, JobPhase::kDone);
+  EXPECT_EQ(world.View(job).rounds[0].id, (AttemptId{job, 0, 1}));
 }
 
 TEST(CoordinatorCoreTest, ARestartAfterTheLastAllowedAttemptFailsTheJob) {

@@ -105,6 +105,39 @@ TEST(JournalTest, GivesBackWhatWasWrittenAfterAnotherStart) {
   EXPECT_EQ(*stored.last_attempt, (AttemptId{job.id, 1, 0}));
 }
 
+TEST(JournalTest, TheLogOfTheLastAttemptIsThereInOrderUntilTheAttemptIsClosed) {
+  const TempDir dir;
+  const JobRecord job = SomeJob();
+  const AttemptId first{job.id, 0, 0}, second{job.id, 0, 1};
+  const auto log = [&](const AttemptId& id, std::string_view text) {
+    return AttemptLogRecord{id, ToBytes(AsBytes(text))};
+  };
+  const auto loaded = [&] { return OpenOrDie(dir / "journal")->Load().value().at(0).log; };
+  ASSERT_OK(OpenOrDie(dir / "journal")
+                ->Apply(std::vector<JournalRecord>{
+                    job, AttemptRecord{first, Instant()}, log(first, "a"), AttemptClosedRecord{first},
+                    AttemptRecord{second, Instant()}, log(second, "b"), log(second, "c")}));
+  EXPECT_EQ(loaded(), (std::vector<Bytes>{ToBytes(AsBytes("b")), ToBytes(AsBytes("c"))}));
+  ASSERT_OK(OpenOrDie(dir / "journal")->Apply(std::vector<JournalRecord>{AttemptClosedRecord{second}}));
+  EXPECT_TRUE(loaded().empty());
+}
+
+TEST(JournalTest, AFileOfTheFirstVersionIsTakenOver) {
+  const TempDir dir;
+  ASSERT_OK(OpenOrDie(dir / "journal")->Apply(std::vector<JournalRecord>{SomeJob()}));
+  sqlite3* db = nullptr;
+  ASSERT_EQ(sqlite3_open((dir / "journal").c_str(), &db), SQLITE_OK);
+  ASSERT_EQ(sqlite3_exec(db, "DROP TABLE attempt_log; PRAGMA user_version=1", nullptr, nullptr, nullptr),
+            SQLITE_OK);
+  sqlite3_close(db);
+  const auto jobs = OpenOrDie(dir / "journal")->Load();
+  ASSERT_OK(jobs);
+  EXPECT_EQ(jobs->at(0).job.id, SomeJob().id);
+  const AttemptId id{SomeJob().id, 0, 0};
+  EXPECT_OK(OpenOrDie(dir / "journal")
+                ->Apply(std::vector<JournalRecord>{AttemptRecord{id, Instant()}, AttemptLogRecord{id, {1}}}));
+}
+
 TEST(JournalTest, KeepsANaNAsNaN) {
   const TempDir dir;
   auto journal = OpenOrDie(dir / "journal");
@@ -155,7 +188,7 @@ TEST(JournalTest, RefusesAFileOfAnotherSchemaVersionNamingBoth) {
   ASSERT_EQ(sqlite3_exec(db, "PRAGMA user_version=7", nullptr, nullptr, nullptr), SQLITE_OK);
   sqlite3_close(db);
   EXPECT_THAT(Journal::Open(dir / "journal"),
-              HasStatus(StatusCode::kFailedPrecondition, "expected schema version 1, the file has 7"));
+              HasStatus(StatusCode::kFailedPrecondition, "expected schema version 2, the file has 7"));
 }
 
 TEST(JournalTest, RefusesAFileThatIsNoJournal) {

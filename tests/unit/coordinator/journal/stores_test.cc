@@ -171,6 +171,31 @@ TEST(SpoolTest, RefusesBytesPastTheEnd) {
   EXPECT_THAT(spool->Append(UINT64_MAX, Bytes(2)), HasStatus(StatusCode::kFailedPrecondition, ""));
 }
 
+TEST(SpoolTest, AKeptUploadIsOpenedAgainOnlyIfItIsWholeAndWhatWasAccepted) {
+  const TempDir dir;
+  const Bytes data(3'000'000, 7);
+  const Digest digest = crypto::Sha256(data);
+  {
+    auto spool = Spool::Create(dir / "a", data.size());
+    ASSERT_OK(spool);
+    ASSERT_OK((*spool)->Append(0, data));
+    (*spool)->Keep();
+  }
+  {
+    const auto again = Spool::Reopen(dir / "a", data.size(), digest);
+    ASSERT_OK(again);
+    EXPECT_EQ(*(*again)->Complete(), digest);
+    Bytes part(10);
+    ASSERT_OK((*again)->Read(2'999'990, part));
+    EXPECT_EQ(part, Bytes(10, 7));
+  }
+  EXPECT_OK(Spool::Reopen(dir / "a", data.size(), digest)) << "it stays";
+  EXPECT_EQ(Spool::Reopen(dir / "a", data.size(), crypto::Sha256(AsBytes("x"))).status().code(),
+            StatusCode::kDataLoss);
+  EXPECT_EQ(Spool::Reopen(dir / "a", data.size() + 1, digest).status().code(), StatusCode::kDataLoss);
+  EXPECT_EQ(Spool::Reopen(dir / "b", data.size(), digest).status().code(), StatusCode::kDataLoss);
+}
+
 TEST(SpoolTest, DeletesItsFileWithItself) {
   const TempDir dir;
   {
