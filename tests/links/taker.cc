@@ -25,7 +25,13 @@ Taker::Taker(const Federation& federation, const std::string& jurisdiction, uint
     : charter_(Must(policy::LoadSignedCharter((federation.root() / "charter.yaml").string())).charter),
       worker_(Must(SpiffeId::Make(jurisdiction, Role::kWorker, "site"))),
       uploads_(Must(coordinator::Uploads::Make(folder_ / "spool"))) {
-  for (RoundIndex i = 0; i < uploads; ++i) uploads_->Open({ProbeAttempt(i), worker_, bytes});
+  for (RoundIndex i = 0; i < uploads; ++i) {
+    coordinator::UploadSlot slot;
+    slot.id = ProbeAttempt(i);
+    slot.worker = worker_;
+    slot.bytes = bytes;
+    uploads_->Open(slot);
+  }
   const auto keys = federation.coordinator_folder() / "coordinator";
   std::string roots;
   for (const auto& member : charter_.members) roots += member.root_pem;
