@@ -28,8 +28,8 @@ TEST(NodeConfigTest, PathsAreTakenFromTheFilesFolderAndDefaultsFromTheState) {
 
 TEST(NodeConfigTest, EveryCommentedKeyOfTheWorkerExampleIsOneItReads) {
   std::string text = ReadExample("worker.yaml");
-  for (const char* key :
-       {"coordinator_address", "proxy", "scratch", "seal_key", "ledger", "receipts", "log", "trainer", "socket"}) {
+  for (const char* key : {"coordinator_address", "proxy", "scratch", "seal_key", "ledger", "receipts", "log",
+                          "trainer", "socket"}) {
     text = With(text, fmt::format("# {}: ", key), fmt::format("{}: ", key));
   }
   ASSERT_OK_AND_ASSIGN(const WorkerConfig c, ParseWorkerConfig(text, "w", "/region"));

@@ -273,8 +273,8 @@ class World {
     if (!fx->send) return Upload(site);
     // A repeat, after a restart: the header goes out again, and the coordinator has the upload.
     CoreEffects refused;
-    EXPECT_OK(core_.OnUploaded(site.id, 0, {}, std::get<Signed<InputHeader>>(*fx->send), clock_.Now(),
-                               &refused));
+    EXPECT_OK(
+        core_.OnUploaded(site.id, 0, {}, std::get<Signed<InputHeader>>(*fx->send), clock_.Now(), &refused));
   }
   void DeliverSigned(Site& site, const Signed<Survivors>& m) {
     if (site.round) Answer(site, site.round->OnSurvivors(m, clock_.Now()), site.mute_agreement);

@@ -20,9 +20,12 @@ AttemptId Attempt(uint32_t round, uint32_t attempt) {
 
 std::vector<Record> Sample() {
   const JobId job = crypto::Sha256(AsBytes("job"));
-  return {AttemptEntered{Attempt(1, 2)}, InputBegun{Attempt(1, 2)},
-          AdapterVerified{job, 2, crypto::Sha256(AsBytes("adapter"))}, DecisionTaken{job, Decision::kPause},
-          JobHalted{job}, StepTaken{Attempt(1, 2), 6, crypto::Sha256(AsBytes("state"))},
+  return {AttemptEntered{Attempt(1, 2)},
+          InputBegun{Attempt(1, 2)},
+          AdapterVerified{job, 2, crypto::Sha256(AsBytes("adapter"))},
+          DecisionTaken{job, Decision::kPause},
+          JobHalted{job},
+          StepTaken{Attempt(1, 2), 6, crypto::Sha256(AsBytes("state"))},
           AttemptLeft{Attempt(1, 2)}};
 }
 
