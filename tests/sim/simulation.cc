@@ -107,7 +107,7 @@ class Simulation final : public Env {
   void Die(SiteIndex id);
   void Connect(SiteIndex id);
   void Disconnect(SiteIndex id);
-  void Watch(SiteIndex id);
+  void Watch(SiteIndex id, Millis wait, secagg::WorkerPhase before);
   void Transmit(SiteIndex site, const std::function<void()>& deliver);
   bool Quiet() const;
 
@@ -238,12 +238,18 @@ void Simulation::Disconnect(SiteIndex id) {
   Schedule(now_ + Millis(rng_.Between(50, 2'500)), [this, id] { Connect(id); });
 }
 
-// A worker that hears nothing for a while connects anew, and so asks for the current step again.
-void Simulation::Watch(SiteIndex id) {
+// A worker that hears nothing for a while connects anew, and so asks for the current step again; less and
+// less often while that brings it no further.
+void Simulation::Watch(SiteIndex id, Millis wait, secagg::WorkerPhase before) {
   Node& node = nodes_[id];
-  const bool silent = node.up && node.connected && now_ - node.heard > watchdog_;
-  if (silent && !(Quiet() && node.worker->idle())) Disconnect(id);
-  Schedule(now_ + watchdog_, [this, id] { Watch(id); });
+  const auto phase = node.up ? node.worker->phase() : before;
+  const bool waits = node.up && node.connected && phase != secagg::WorkerPhase::kReady;
+  if (phase != before) wait = watchdog_;
+  if (waits && now_ - node.heard >= wait && !(Quiet() && node.worker->idle())) {
+    Disconnect(id);
+    wait = std::min(2 * wait, Millis(8'000));
+  }
+  Schedule(now_ + wait, [this, id, wait, phase] { Watch(id, wait, phase); });
 }
 
 void Simulation::Transmit(SiteIndex site, const std::function<void()>& deliver) {
@@ -289,7 +295,7 @@ Report Simulation::Run() {
     const auto id = static_cast<SiteIndex>(i);
     if (std::ranges::find(options_.absent, id) != options_.absent.end()) continue;
     Schedule(At(i == 0 ? 0 : rng_.Between(0, 2'000)), [this, id] { Boot(id); });
-    if (i != 0) Schedule(At(0) + watchdog_, [this, id] { Watch(id); });
+    if (i != 0) Schedule(At(0) + watchdog_, [this, id] { Watch(id, watchdog_, secagg::WorkerPhase::kIdle); });
   }
   for (uint32_t k = 0; k < weather_.sudden_deaths; ++k) {
     const auto id = static_cast<SiteIndex>(rng_.Below(nodes_.size()));
