@@ -79,6 +79,27 @@ TEST(SecAggSimCalmTest, TooManyAbsentSitesSpendEveryAttemptAndEndCleanly) {
   EXPECT_FALSE(report.finished);
 }
 
+// Lost messages and long outages decide whether a run has its sum; without them it has, whatever else
+// happens.
+TEST(SecAggSimCalmTest, ShortOutagesCutsAndLateMessagesAloneCostNoRound) {
+  Options options{.attempts = 3};
+  options.weather = Weather{.repeat = 0.1,
+                            .slow = 0.02,
+                            .disconnect = 0.01,
+                            .worker_crash = 0.01,
+                            .coordinator_crash = 0.03,
+                            .crashes_of_a_node = 1,
+                            .sudden_deaths = 1};
+  uint32_t finished = 0;
+  for (options.seed = 1; options.seed <= 40; ++options.seed) {
+    const Report report = Simulate(options);
+    EXPECT_TRUE(report.violations.empty()) << report.Describe();
+    finished += report.finished ? 1 : 0;
+  }
+  fmt::print("{} of 40 runs had a sum\n", finished);
+  EXPECT_GE(finished, 39u);
+}
+
 // ---- A crash at every write.
 
 /// One crash at each write of `node`, in each manner, in otherwise calm weather.
