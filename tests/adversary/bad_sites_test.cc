@@ -99,6 +99,9 @@ TEST_F(BadSiteTest, SharesForOtherSitesThanU1AreRefusedAndTheOthersGoOn) {
   Shares fewer = shares.body;
   fewer.commitments.pop_back(), fewer.ciphertexts.pop_back();
   ExpectNamed(coordinator().OnShares(BySite(kLiar, fewer), attempt_.now()), kMalformed);
+  Shares outside = shares.body;
+  outside.commitments.back().holder = 6;
+  ExpectNamed(coordinator().OnShares(BySite(kLiar, outside), attempt_.now()), kMalformed);
   Shares older = shares.body;
   older.t1 = DigestFor("another attempt's T1");
   ExpectNamed(coordinator().OnShares(BySite(kLiar, older), attempt_.now()), kTranscript);

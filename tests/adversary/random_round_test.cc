@@ -30,7 +30,10 @@ class Script {
     for (int i = 0; i < moves; ++i) Move();
   }
   std::vector<std::string> Breaches() const {
-    return tap_.Breaches(world_.offer.threshold, world_.offer.assumed_colluding);
+    auto out = tap_.Breaches(world_.offer.threshold, world_.offer.assumed_colluding);
+    const auto more = tap_.AgreementBreaches(world_.offer.threshold, colluder_.site());
+    out.insert(out.end(), more.begin(), more.end());
+    return out;
   }
   size_t Unmasked() const { return tap_.Count(Unmask::kDomain); }
   size_t refused() const { return refused_; }

@@ -45,6 +45,25 @@ class WireTap {
     }
     return out;
   }
+  /// Two laws more, for a coordinator that can sign for nobody but `colluder`:
+  ///   - who agrees to a set masked under the same transcript as every honest site of it;
+  ///   - who opens shares does so for a set to which t sites agreed, at most the colluding ones unheard.
+  std::vector<std::string> AgreementBreaches(uint32_t threshold, SiteIndex colluder) const {
+    std::vector<std::string> out;
+    for (const auto& [set, agreed] : agreed_) {
+      for (SiteIndex site : set.sites) {
+        if (site != colluder && !masked_.contains({set.id, set.t2, site}))
+          out.push_back(fmt::format("agreed to site {}, which masked under another transcript", int{site}));
+      }
+    }
+    for (const Set& set : unmasked_) {
+      const auto agreed = agreed_.find(set);
+      const size_t count = agreed == agreed_.end() ? 0 : agreed->second.size();
+      if (count + 1 < threshold)
+        out.push_back(fmt::format("opened for a set to which {} honest sites agreed", count));
+    }
+    return out;
+  }
   /// Messages of one kind that were said, counted without their repeats.
   size_t Count(std::string_view domain) const {
     size_t n = 0;
@@ -78,12 +97,29 @@ class WireTap {
         opened_[{m.body.id, s.dealer}].mask_key.insert(worker);
       }
     }
+    if constexpr (std::is_same_v<T, secagg::InputHeader>) masked_.insert({m.body.id, m.body.t2, m.body.site});
+    if constexpr (std::is_same_v<T, secagg::Agreement>)
+      agreed_[{m.body.id, m.body.t2, m.body.survivors}].insert(worker);
+    if constexpr (std::is_same_v<T, secagg::Unmask>) {
+      Set set{m.body.id, m.body.t2, {}};
+      for (const auto& s : m.body.seed_shares) set.sites.push_back(s.dealer);
+      unmasked_.push_back(std::move(set));
+    }
     said_[{worker, m.body.id, std::string(T::kDomain)}].insert(std::move(bytes));
   }
 
+  struct Set {
+    AttemptId id;
+    Digest t2;
+    std::vector<SiteIndex> sites;
+    auto operator<=>(const Set&) const = default;
+  };
   std::map<std::tuple<std::string, AttemptId, std::string>, std::set<std::string>> said_;
   std::map<std::pair<AttemptId, SiteIndex>, Opened> opened_;
   std::map<std::pair<std::string, AttemptId>, int> masks_;
+  std::set<std::tuple<AttemptId, Digest, SiteIndex>> masked_;
+  std::map<Set, std::set<std::string>> agreed_;
+  std::vector<Set> unmasked_;
   std::vector<std::string> breaches_;
 };
 
