@@ -24,14 +24,14 @@ Status WriteAll(int fd, ByteView content, const std::filesystem::path& path) {
   return OkStatus();
 }
 
+}  // namespace
+
 Status SyncFolder(const std::filesystem::path& folder) {
   const FileDescriptor fd(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!fd.valid()) return ErrnoStatus(errno, "cannot open folder", folder);
   if (::fsync(fd.get()) != 0) return ErrnoStatus(errno, "cannot sync folder", folder);
   return OkStatus();
 }
-
-}  // namespace
 
 Status ErrnoStatus(int error, std::string_view what, const std::filesystem::path& path) {
   StatusCode code = StatusCode::kInternal;

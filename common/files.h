@@ -26,6 +26,9 @@ Status AppendFile(const std::filesystem::path& path, ByteView content, unsigned 
 /// Makes `path` and its parents; the last one with `mode`.
 Status MakeFolder(const std::filesystem::path& path, unsigned mode = 0755);
 
+/// Makes names that were created or removed in `folder` durable.
+Status SyncFolder(const std::filesystem::path& folder);
+
 /// PermissionDenied when others may read `path`, a private key's file, saying what to do; NotFound.
 Status CheckPrivateFile(const std::filesystem::path& path);
 

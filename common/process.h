@@ -9,6 +9,10 @@ namespace concordat {
 /// user (PR_SET_DUMPABLE 0), files created without group and world bits.
 Status HardenProcess();
 
+/// As many open files as the system lets this process have: a hundred sites come with five connections each.
+/// A limit that cannot be raised stays.
+void RaiseFileLimit();
+
 }  // namespace concordat
 
 #endif  // CONCORDAT_COMMON_PROCESS_H_

@@ -63,6 +63,7 @@ int main(int argc, char** argv) {
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
   signal(SIGPIPE, SIG_IGN);
   signal(SIGXFSZ, SIG_IGN);  // a file size limit is a full disk, not an end
+  concordat::RaiseFileLimit();
   if (const auto status = concordat::HardenProcess(); !status.ok()) {
     fmt::print(stderr, "{}\n", concordat::ToString(status));
     return kFailed;

@@ -93,6 +93,7 @@ StatusOr<WorkerConfig> ParseWorkerConfig(std::string_view text, std::string_view
   config.threads = static_cast<uint32_t>(root.IntegerOr("threads", 0, 0, 1024));
   config.state = ReadPath(root, "state", folder);
   config.scratch = ReadPathOr(root, "scratch", folder, config.state / "scratch");
+  config.anchor = ReadPathOr(root, "anchor", folder, config.state.parent_path() / "anchor");
   config.seal_key = ReadPathOr(root, "seal_key", folder, config.state / "seal.key");
   config.ledger = ReadPathOr(root, "ledger", folder, config.state / "ledger.jsonl");
   config.receipts = ReadPathOr(root, "receipts", folder, config.state / "receipts.jsonl");

@@ -34,11 +34,13 @@ struct WorkerConfig {
   std::filesystem::path state;       // folder: journals, adapters, spool
   std::filesystem::path scratch;     // folder the trainer may write; default state/scratch
   std::filesystem::path seal_key;    // seals what attempts need after a restart; default state/seal.key
-  std::filesystem::path ledger;      // default state/ledger.jsonl
-  std::filesystem::path receipts;    // default state/receipts.jsonl
-  std::filesystem::path log;         // empty: standard error
-  std::filesystem::path trainer;     // empty: concordat-trainer beside the worker
-  std::filesystem::path socket;      // unix socket for the region's operator; default state/region.sock
+  std::filesystem::path
+      anchor;  // how far the journal has come, kept apart from it; default anchor beside state
+  std::filesystem::path ledger;    // default state/ledger.jsonl
+  std::filesystem::path receipts;  // default state/receipts.jsonl
+  std::filesystem::path log;       // empty: standard error
+  std::filesystem::path trainer;   // empty: concordat-trainer beside the worker
+  std::filesystem::path socket;    // unix socket for the region's operator; default state/region.sock
 };
 StatusOr<WorkerConfig> ParseWorkerConfig(std::string_view text, std::string_view file_name,
                                          const std::filesystem::path& folder);

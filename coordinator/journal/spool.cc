@@ -64,6 +64,7 @@ StatusOr<uint64_t> Spool::Append(uint64_t offset, ByteView data) {
   if (stored_ == total_ && !synced_) {
     // Before anybody is told that it is here: a header that is journaled stands for the whole upload.
     if (::fdatasync(fd_.get()) != 0) return ErrnoStatus(errno, "cannot sync", path_);
+    RETURN_IF_ERROR(SyncFolder(path_.parent_path()));
     synced_ = true;
   }
   return stored_;

@@ -15,6 +15,8 @@ namespace {
 
 constexpr int kMaxMessageBytes = 4 << 20;
 constexpr int kMaxThreads = 512;
+constexpr size_t kMaxBufferBytes = size_t{256} << 20;
+constexpr int kMaxStreams = 128;  // of one connection
 constexpr std::chrono::seconds kShutdownTime{5};
 
 }  // namespace
@@ -94,11 +96,14 @@ Status Server::Impl::Listen(const policy::CoordinatorConfig& config) {
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, half);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, half);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
+  builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, kMaxStreams);
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 1'000);
   // Two coordinators must not share a port unnoticed.
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
   grpc::ResourceQuota quota("coordinator");
   quota.SetMaxThreads(kMaxThreads);
+  // Half-received chunks: a site that floods waits, the others go on.
+  quota.Resize(kMaxBufferBytes);
   builder.SetResourceQuota(quota);
   server = builder.BuildAndStart();
   if (server == nullptr || port == 0) return Unavailable("cannot listen on {}", config.listen);

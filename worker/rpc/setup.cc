@@ -19,7 +19,7 @@ bool Within(const std::filesystem::path& inner, const std::filesystem::path& out
 /// What the trainer may write or read must hold nothing that it may not: it has the records and no keys.
 Status CheckApart(const policy::WorkerConfig& config, const policy::DatasetCard& card) {
   const std::filesystem::path* kept[] = {&config.key,    &config.state,    &config.ledger, &config.receipts,
-                                         &config.policy, &config.seal_key, &card.split_key};
+                                         &config.policy, &config.seal_key, &config.anchor, &card.split_key};
   for (const std::filesystem::path* path : kept) {
     if (Within(*path, config.scratch))
       return InvalidArgument(

@@ -128,35 +128,61 @@ Bytes CheckOf(ByteView body) {
   return Bytes(digest.bytes.begin(), digest.bytes.begin() + kCheckBytes);
 }
 
-/// Reads records from `content`; `good` is where the last whole one ends.
-Status ReadAll(ByteView content, const std::filesystem::path& path, std::vector<Record>* records,
-               uint64_t* good) {
+Digest Chain(const Digest& head, ByteView body) {
+  CanonicalWriter out;
+  out.Put(head);
+  out.Raw(body);
+  return crypto::TaggedHash("concordat/v1/worker-journal-chain", out.bytes());
+}
+
+}  // namespace
+
+/// Reads the records of `content`; size_ is where the last whole one ends. \param head_there the chain's head
+/// after `anchored` records
+Status WorkerJournal::ReadAll(ByteView content, uint64_t anchored, Digest* head_there) {
   size_t at = kMagic.size();
-  *good = at;
+  size_ = at;
   while (at < content.size()) {
     if (content.size() - at < 4) return OkStatus();  // cut off while it was written
     const uint32_t size = static_cast<uint32_t>(content[at]) | static_cast<uint32_t>(content[at + 1]) << 8 |
                           static_cast<uint32_t>(content[at + 2]) << 16 |
                           static_cast<uint32_t>(content[at + 3]) << 24;
-    if (size > kMaxBody) return DataLoss("{}: a record of {} bytes at byte {}", path.string(), size, at);
+    if (size > kMaxBody) return DataLoss("{}: a record of {} bytes at byte {}", path_.string(), size, at);
     if (content.size() - at - 4 < size + kCheckBytes) return OkStatus();
     const ByteView body = content.subspan(at + 4, size);
     const ByteView check = content.subspan(at + 4 + size, kCheckBytes);
     auto record = Parse(body);
     if (!ConstantTimeEqual(check, CheckOf(body)) || !record.ok())
-      return DataLoss("{}: the record at byte {} does not verify", path.string(), at);
-    records->push_back(*std::move(record));
+      return DataLoss("{}: the record at byte {} does not verify", path_.string(), at);
+    records_.push_back(*std::move(record));
+    end_ = {end_.count + 1, Chain(end_.head, body)};
+    if (end_.count == anchored) *head_there = end_.head;
     at += 4 + size + kCheckBytes;
-    *good = at;
+    size_ = at;
   }
   return OkStatus();
 }
 
-}  // namespace
+Status WorkerJournal::CheckAnchor(const std::optional<AnchorPoint>& anchor, const Digest& head_there,
+                                  bool accept) {
+  if (!anchor || (anchor->count <= end_.count && anchor->head == head_there)) return OkStatus();
+  if (!accept)
+    return FailedPrecondition(
+        "{}: older than its anchor {} ({} records, {} are anchored): it was put back from a copy. Rounds "
+        "that it "
+        "has forgotten must not be gone on with: start once with --accept-rollback to drop them",
+        path_.string(), anchor_path_.string(), end_.count, anchor->count);
+  rolled_back_ = true;
+  return WriteAnchor(anchor_path_, end_);
+}
 
-StatusOr<std::unique_ptr<WorkerJournal>> WorkerJournal::Open(const std::filesystem::path& path) {
+StatusOr<std::unique_ptr<WorkerJournal>> WorkerJournal::Open(const std::filesystem::path& path,
+                                                             const std::filesystem::path& anchor,
+                                                             bool accept_rollback) {
   std::unique_ptr<WorkerJournal> journal(new WorkerJournal());
   journal->path_ = path;
+  journal->anchor_path_ = anchor;
+  ASSIGN_OR_RETURN(const std::optional<AnchorPoint> point, ReadAnchor(anchor));
   auto content = ReadFile(path, uint64_t{1} << 30);
   if (!content.ok() && content.status().code() != StatusCode::kNotFound) return content.status();
   if (!content.ok()) {
@@ -165,7 +191,9 @@ StatusOr<std::unique_ptr<WorkerJournal>> WorkerJournal::Open(const std::filesyst
   }
   if (content->size() < kMagic.size() || AsText(*content).substr(0, kMagic.size()) != kMagic)
     return DataLoss("{}: no journal of a worker", path.string());
-  RETURN_IF_ERROR(ReadAll(*content, path, &journal->records_, &journal->size_));
+  Digest head_there;
+  RETURN_IF_ERROR(journal->ReadAll(*content, point ? point->count : 0, &head_there));
+  RETURN_IF_ERROR(journal->CheckAnchor(point, head_there, accept_rollback));
   journal->file_ = FileDescriptor(::open(path.c_str(), O_WRONLY | O_CLOEXEC));
   if (!journal->file_.valid()) return ErrnoStatus(errno, "cannot open", path);
   if (journal->size_ < content->size() &&
@@ -177,11 +205,13 @@ StatusOr<std::unique_ptr<WorkerJournal>> WorkerJournal::Open(const std::filesyst
 Status WorkerJournal::Append(std::span<const Record> records) {
   if (broken_) return DataLoss("{}: an earlier write failed", path_.string());
   CanonicalWriter out;
+  AnchorPoint end = end_;
   for (const Record& record : records) {
     CanonicalWriter body;
     std::visit([&](const auto& r) { Write(body, r); }, record);
     out.Blob(body.bytes());
     out.Raw(CheckOf(body.bytes()));
+    end = {end.count + 1, Chain(end.head, body.bytes())};
   }
   size_t done = 0;
   const Bytes& bytes = out.bytes();
@@ -201,7 +231,8 @@ Status WorkerJournal::Append(std::span<const Record> records) {
     return ErrnoStatus(errno, "cannot sync", path_);
   }
   size_ += bytes.size();
-  return OkStatus();
+  end_ = end;
+  return WriteAnchor(anchor_path_, end_);
 }
 
 }  // namespace concordat::worker

@@ -26,10 +26,11 @@ int Complain(const Status& status) {
   return ExitCode(status);
 }
 
-int Main(const std::string& config_path, bool verbose) {
+int Main(const std::string& config_path, bool verbose, bool accept_rollback) {
   if (const Status hardened = HardenProcess(); !hardened.ok()) return Complain(hardened);
   auto setup = LoadSetup(config_path, SystemClock().Now());
   if (!setup.ok()) return Complain(setup.status());
+  setup->accept_rollback = accept_rollback;
   if (const Status log = StartLogging("concordat-worker", setup->config.log, verbose); !log.ok())
     return Complain(log);
   spdlog::info("{} of {}, protocol {}, version {}, charter {}", setup->self.name(),
@@ -71,10 +72,12 @@ int main(int argc, char** argv) {
                "concordat-worker");
   app.footer("Example: concordat-worker --config worker.yaml");
   std::string config;
-  bool verbose = false;
+  bool verbose = false, accept_rollback = false;
   app.add_option("--config", config, "the worker's file (configs/worker.yaml is the commented example)")
       ->required();
   app.add_flag("--verbose", verbose, "log more");
+  app.add_flag("--accept-rollback", accept_rollback,
+               "the state folder was put back from a copy: drop the rounds that it was in");
   app.set_version_flag("--version", fmt::format("concordat-worker {} (protocol {})", concordat::kVersion,
                                                 concordat::kProtocolVersion));
   try {
@@ -82,5 +85,5 @@ int main(int argc, char** argv) {
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? 0 : 2;
   }
-  return concordat::worker::Main(config, verbose);
+  return concordat::worker::Main(config, verbose, accept_rollback);
 }

@@ -75,7 +75,8 @@ Status WorkerShell::OpenState() {
                              config.state / "adapters", config.scratch})
     RETURN_IF_ERROR(MakeFolder(folder, 0700));
   ASSIGN_OR_RETURN(lock_, LockFolder(config.state));
-  ASSIGN_OR_RETURN(journal_, WorkerJournal::Open(config.state / "journal.bin"));
+  ASSIGN_OR_RETURN(journal_,
+                   WorkerJournal::Open(config.state / "journal.bin", config.anchor, setup_.accept_rollback));
   ASSIGN_OR_RETURN(rounds_, RoundStore::Open(config.state / "rounds", config.seal_key, random_));
   ASSIGN_OR_RETURN(ledger_, policy::Ledger::Open(config.ledger, setup_.card.name, setup_.card.budget(),
                                                  setup_.card.privacy.period));
@@ -110,9 +111,15 @@ Status WorkerShell::MakeCore() {
   configure.sandbox_required = setup_.policy.sandbox == policy::SandboxMode::kRequired;
   configure.scratch = setup_.config.scratch.string();
   std::vector<std::string> broken;
-  const std::vector<RoundSeal> sealed = rounds_->Load(&broken);
+  std::vector<RoundSeal> sealed = rounds_->Load(&broken);
   for (const std::string& name : broken)
     spdlog::error("{}: does not open with this region's seal key: this worker is lost in that attempt", name);
+  if (journal_->rolled_back()) {
+    // The masks of these rounds may have been used since: nothing of them may be sent again.
+    spdlog::warn("the journal was put back from a copy: {} open rounds are dropped", sealed.size());
+    for (const RoundSeal& seal : sealed) rounds_->Remove(seal.id);
+    sealed.clear();
+  }
   ASSIGN_OR_RETURN(core_, WorkerCore::Make(std::move(params), journal_->records(), sealed));
   return OkStatus();
 }

@@ -32,6 +32,7 @@ struct WorkerSetup {
   Digest split_key;
   std::string address;            // of the coordinator
   std::filesystem::path trainer;  // the program
+  bool accept_rollback = false;   // the operator has put the state folder back from a copy, and says so
 };
 
 /// Reads all files that `config_path` names. InvalidArgument with file, line and column; PermissionDenied for

@@ -16,6 +16,7 @@ TEST(NodeConfigTest, PathsAreTakenFromTheFilesFolderAndDefaultsFromTheState) {
   EXPECT_EQ(c.socket, "/region/state/region.sock");
   EXPECT_EQ(c.scratch, "/region/state/scratch");
   EXPECT_EQ(c.seal_key, "/region/state/seal.key");
+  EXPECT_EQ(c.anchor, "/region/anchor");
   EXPECT_TRUE(c.trainer.empty());
   EXPECT_TRUE(c.log.empty());
   ASSERT_OK_AND_ASSIGN(
@@ -28,8 +29,8 @@ TEST(NodeConfigTest, PathsAreTakenFromTheFilesFolderAndDefaultsFromTheState) {
 
 TEST(NodeConfigTest, EveryCommentedKeyOfTheWorkerExampleIsOneItReads) {
   std::string text = ReadExample("worker.yaml");
-  for (const char* key : {"coordinator_address", "proxy", "scratch", "seal_key", "ledger", "receipts", "log",
-                          "trainer", "socket"}) {
+  for (const char* key : {"coordinator_address", "proxy", "scratch", "anchor", "seal_key", "ledger",
+                          "receipts", "log", "trainer", "socket"}) {
     text = With(text, fmt::format("# {}: ", key), fmt::format("{}: ", key));
   }
   ASSERT_OK_AND_ASSIGN(const WorkerConfig c, ParseWorkerConfig(text, "w", "/region"));
