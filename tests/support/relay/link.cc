@@ -227,12 +227,28 @@ void LinkDirection::Run() {
 
 // ---- Both.
 
+namespace {
+
+/// In this thread's namespace.
+void SetCongestionControl(const std::string& name) {
+  constexpr const char* kFile = "/proc/sys/net/ipv4/tcp_congestion_control";
+  std::ofstream(kFile) << name << std::flush;
+  std::string now;
+  std::ifstream(kFile) >> now;
+  if (now != name) throw std::runtime_error("TCP " + name);
+}
+
+}  // namespace
+
 std::string Link::Missing() {
   if (::geteuid() != 0) return "root's rights";
   if (::access("/dev/net/tun", R_OK | W_OK) != 0) return "/dev/net/tun";
   try {
     const NetworkSpace space;
-    space.Run([] { OpenDevice("probe", "198.18.255.1", "198.18.255.2", 1500); });
+    space.Run([] {
+      OpenDevice("probe", "198.18.255.1", "198.18.255.2", 1500);
+      SetCongestionControl("reno");
+    });
   } catch (const std::exception& e) {
     return e.what();
   }
@@ -247,11 +263,7 @@ Link::Link(Options options) : options_(std::move(options)) {
   near_device_ = OpenDevice(name, near_address(), far_address(), options_.mtu);
   far_.Run([&] {
     far_device_ = OpenDevice(name, far_address(), near_address(), options_.mtu);
-    if (options_.congestion_control.empty()) return;
-    std::ofstream("/proc/sys/net/ipv4/tcp_congestion_control") << options_.congestion_control << std::flush;
-    std::string now;
-    std::ifstream("/proc/sys/net/ipv4/tcp_congestion_control") >> now;
-    if (now != options_.congestion_control) throw std::runtime_error("no " + options_.congestion_control);
+    if (!options_.congestion_control.empty()) SetCongestionControl(options_.congestion_control);
   });
   up_ = std::make_unique<LinkDirection>(far_device_.get(), near_device_.get(), options_.seed, options_.shape);
   down_ = std::make_unique<LinkDirection>(near_device_.get(), far_device_.get(), options_.seed ^ ~uint64_t{0},
