@@ -75,7 +75,7 @@ class GgufBuilder {
   }
   GgufBuilder& AddF32(std::string name, std::vector<uint64_t> dims, const std::vector<float>& values) {
     Bytes b(values.size() * 4);
-    std::memcpy(b.data(), values.data(), b.size());
+    if (!b.empty()) std::memcpy(b.data(), values.data(), b.size());
     return Add(std::move(name), std::move(dims), 0, b);
   }
 
