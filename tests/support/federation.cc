@@ -351,6 +351,7 @@ void Federation::Reset() {
   std::filesystem::remove_all(coordinator_folder() / "state");
   for (const std::string& j : options_.jurisdictions) {
     std::filesystem::remove_all(Region(j) / "state");
+    std::filesystem::remove(Region(j) / "anchor");
   }
 }
 

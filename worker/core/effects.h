@@ -143,7 +143,7 @@ struct LogLine {
 /// What one event leads to, carried out in this order:
 ///   1. persist   `seals`, each sealed and fsynced in place of the attempt's last; then `records` and
 ///                `evidence`, appended and fsynced. If any of it fails nothing else of this struct is carried
-///                out and WorkerCore::OnStorageFailed is called.
+///                out: it goes to WorkerCore::OnStorageFailed, and what that says is carried out.
 ///   2. charge    `charges`, in the ledger, fsynced; each outcome goes back through OnCharged after this
 ///                struct is carried out.
 ///   3. receipts  signed, appended, fsynced.

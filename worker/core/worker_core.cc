@@ -324,8 +324,13 @@ void WorkerCore::Leave(const JobId& job, DropoutCode code, secagg::RefusalCode r
   Close(job);
 }
 
-Effects WorkerCore::OnStorageFailed(Instant now) {
+Effects WorkerCore::OnStorageFailed(Effects failed, Instant now) {
   fx_ = {};
+  for (ToCoordinator& message : failed.send)
+    if (std::holds_alternative<Dropout>(message)) fx_.send.push_back(std::move(message));
+  for (Command& command : failed.commands)
+    if (std::holds_alternative<CancelUpload>(command) || std::holds_alternative<ForgetRound>(command))
+      fx_.commands.push_back(std::move(command));
   Say(LogLine::Level::kError, "the region's storage cannot be written: every open attempt ends");
   while (!open_.empty())
     Leave(open_.begin()->first, DropoutCode::kStorageFull, secagg::RefusalCode::kNone, now);

@@ -93,8 +93,9 @@ class WorkerCore {
   Effects OnUpload(const UploadEvent& event, Instant now);
   Effects OnFetched(const Fetched& fetched, Instant now);
   Effects OnTimer(Instant now);
-  /// Something that had to be durable could not be written: every open attempt ends.
-  Effects OnStorageFailed(Instant now);
+  /// Something of `failed` that had to be durable could not be written: every open attempt ends. Of `failed`
+  /// only goodbyes are still carried out: they promise nothing, and nobody waits for this worker then.
+  Effects OnStorageFailed(Effects failed, Instant now);
   /// The process is about to end: every open attempt ends, keys are erased.
   Effects OnShutdown(Instant now);
   struct DecisionReply {

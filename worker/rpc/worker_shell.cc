@@ -287,7 +287,7 @@ void WorkerShell::Apply(Effects effects) {
   if (!stored.ok()) {
     spdlog::error("cannot store: {}", ToString(stored));
     LogLines(effects.log);
-    Effects after = core_->OnStorageFailed(clock_.Now());
+    Effects after = core_->OnStorageFailed(std::move(effects), clock_.Now());
     after.seals.clear();  // there is nowhere to put them
     after.records.clear();
     after.evidence.clear();

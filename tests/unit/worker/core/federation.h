@@ -180,7 +180,7 @@ class Region {
   void Apply(Effects effects) {
     if (storage_fails && (!effects.records.empty() || !effects.evidence.empty())) {
       storage_fails = false;
-      Apply(core->OnStorageFailed(now));
+      Apply(core->OnStorageFailed(std::move(effects), now));
       return;
     }
     for (const RoundSeal& seal : effects.seals) {

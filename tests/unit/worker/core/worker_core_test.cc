@@ -514,6 +514,23 @@ TEST(WorkerCoreTest, AJournalThatCannotBeWrittenKeepsTheAdvertHome) {
   EXPECT_EQ(region.core->status().attempt, AttemptId{});
 }
 
+TEST(WorkerCoreTest, ADiskThatTakesNeitherTheChargeNorTheGoodbyesRecordStillLetsTheGoodbyeOut) {
+  Federation f;
+  Region& region = *f.regions[0];
+  region.hold_training = true;
+  f.StartAll();
+  f.Notify();
+  f.Begin(0, 0);
+  f.Run();
+  region.ledger_fails = true;
+  region.storage_fails = true;
+  region.FinishTraining();
+  f.Run();
+  EXPECT_EQ(region.Sent<Dropout>().back().code, DropoutCode::kStorageFull);
+  EXPECT_TRUE(region.uploads.empty());
+  EXPECT_EQ(f.round().phase(), secagg::CoordinatorPhase::kDone) << "nobody waits for it";
+}
+
 TEST(WorkerCoreTest, AFullDiskDuringTheUploadEndsTheAttempt) {
   Federation f;
   f.regions[0]->upload_fails = true;

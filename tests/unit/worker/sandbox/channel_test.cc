@@ -110,7 +110,11 @@ TEST(ChannelTest, RefusesNumbersThatAreNotFiniteOrOutOfRange) {
 }
 
 TEST(ChannelTest, AFailureTextIsCutAndCannotCarryControlCharacters) {
-  const auto read = DecodeFromTrainer(Encode(FromTrainer(Failed{3, std::string(5000, 'x') + "\x1b[2J"})));
+  Failed failed;
+  failed.code = 3;
+  failed.text.assign(5000, 'x');
+  failed.text += "\x1b[2J";
+  const auto read = DecodeFromTrainer(Encode(FromTrainer(failed)));
   ASSERT_TRUE(read.ok());
   EXPECT_EQ(std::get<Failed>(*read).what.size(), 1000u);
   const auto escape = DecodeFromTrainer(Encode(FromTrainer(Failed{3, "a\x1b[2J\n"})));
