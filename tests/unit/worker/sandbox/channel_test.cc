@@ -112,8 +112,8 @@ TEST(ChannelTest, RefusesNumbersThatAreNotFiniteOrOutOfRange) {
 TEST(ChannelTest, AFailureTextIsCutAndCannotCarryControlCharacters) {
   Failed failed;
   failed.code = 3;
-  failed.text.assign(5000, 'x');
-  failed.text += "\x1b[2J";
+  failed.what.assign(5000, 'x');
+  failed.what += "\x1b[2J";
   const auto read = DecodeFromTrainer(Encode(FromTrainer(failed)));
   ASSERT_TRUE(read.ok());
   EXPECT_EQ(std::get<Failed>(*read).what.size(), 1000u);
