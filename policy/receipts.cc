@@ -3,7 +3,7 @@
 #include <array>
 
 #include "aggregation/strict_json.h"
-#include "common/canonical.h"
+#include "common/canonical_attempt.h"
 #include "policy/json_lines.h"
 #include "privacy/crypto/hash.h"
 #include "privacy/crypto/x509.h"
@@ -102,9 +102,7 @@ Bytes Canonical(const Receipt& r) {
   out.U64(r.sequence);
   out.I64(r.time.time_since_epoch().count());
   out.Text(r.worker.ToString());
-  out.Put(r.attempt.job);
-  out.U32(r.attempt.round);
-  out.U32(r.attempt.attempt);
+  Put(out, r.attempt);
   out.U8(static_cast<uint8_t>(r.kind));
   out.U64(r.bytes);
   out.Put(r.sha256);

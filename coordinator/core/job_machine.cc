@@ -191,13 +191,12 @@ Status JobMachine::OnProgress(const SpiffeId& worker, const WorkerProgress& prog
 Status JobMachine::OnDropout(const SpiffeId& worker, const Dropout& dropout, Instant now, CoreEffects* fx) {
   const DropReason reason = ReasonOfDropout(dropout.code);
   if (reason == DropReason::kNone) return InvalidArgument("dropout: unknown code {}", dropout.code);
-  ASSIGN_OR_RETURN(const SiteIndex site, SiteOf(dropout.id, worker));
+  RETURN_IF_ERROR(SiteOf(dropout.id, worker).status());
   regions_.at(worker).dropped = reason;
   fx->changed.insert(record_.id);
   fx->notes.push_back(fmt::format("{}: {} drops out: {} (refusal {})", dropout.id.Brief(), worker.Brief(),
                                   DropReasonText(reason), dropout.refusal));
-  auto effects = attempt_->round->OnLost(site, now);
-  if (effects.ok()) Absorb(std::move(*effects), now, fx);
+  CountAsLost(worker, now, fx);
   return OkStatus();
 }
 
@@ -283,7 +282,7 @@ Status JobMachine::OnUploaded(const SpiffeId& worker, uint64_t elements, const D
   if (secagg::RefusalCodeOf(effects.status()) == secagg::RefusalCode::kDigest) {
     // What is stored can never become what the header says: nobody needs to wait for this site any longer.
     regions_.at(worker).dropped = DropReason::kBadUpload;
-    if (auto lost = attempt_->round->OnLost(site, now); lost.ok()) Absorb(std::move(*lost), now, fx);
+    CountAsLost(worker, now, fx);
   }
   return effects.status();
 }

@@ -4,6 +4,8 @@
 #include <cmath>
 #include <limits>
 
+#include "common/canonical_attempt.h"
+
 namespace concordat {
 namespace {
 
@@ -34,9 +36,7 @@ void WriteCharge(CanonicalWriter& out, const LedgerCharge& charge) {
   out.U8(static_cast<uint8_t>(charge.kind));
   out.U8(static_cast<uint8_t>(charge.unit));
   out.U8(static_cast<uint8_t>(charge.neighbour));
-  out.Put(charge.attempt.job);
-  out.U32(charge.attempt.round);
-  out.U32(charge.attempt.attempt);
+  Put(out, charge.attempt);
   out.Count(charge.curve.terms().size());
   for (const RdpTerm& t : charge.curve.terms()) {
     out.F64(t.delta2_squared);

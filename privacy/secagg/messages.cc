@@ -1,16 +1,13 @@
 #include "privacy/secagg/messages.h"
 
+#include "common/canonical_attempt.h"
 #include "privacy/crypto/hash.h"
 #include "privacy/secagg/commitment.h"
 
 namespace concordat::secagg {
 namespace {
 
-void Put(CanonicalWriter& w, const AttemptId& id) {
-  w.Put(id.job);
-  w.U32(id.round);
-  w.U32(id.attempt);
-}
+using concordat::Put;
 
 void Put(CanonicalWriter& w, const std::vector<ShareCommitment>& commitments) {
   w.Count(commitments.size());

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "common/canonical.h"
+#include "common/canonical_attempt.h"
 #include "privacy/crypto/hash.h"
 
 namespace concordat::worker {
@@ -31,9 +31,7 @@ crypto::SecretText EncodeRoundState(const AttemptId& id, secagg::WorkerPhase pha
   out.Reserve(room);
   out.U8(kVersion);
   out.U8(static_cast<uint8_t>(phase));
-  out.Put(id.job);
-  out.U32(id.round);
-  out.U32(id.attempt);
+  Put(out, id);
   out.Raw(offer);
   out.Count(accepted.size());
   for (const auto& [name, evidence] : accepted) {
@@ -54,10 +52,7 @@ StatusOr<RoundState> DecodeRoundState(const AttemptId& id, ByteView state) {
     return DataLoss("a round's state of version {}, expected {}", version, kVersion);
   RoundState out;
   out.phase = static_cast<secagg::WorkerPhase>(in.U8());
-  AttemptId own;
-  own.job = in.Hash();
-  own.round = in.U32();
-  own.attempt = in.U32();
+  const AttemptId own = GetAttempt(in);
   out.offer.signature = SignatureFrom(in);
   const size_t count = in.Count(kMaxAccepted);
   for (size_t i = 0; i < count && in.status().ok(); ++i) {

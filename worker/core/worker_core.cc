@@ -92,8 +92,7 @@ Effects WorkerCore::OnMessage(const FromCoordinator& message, Instant now) {
         } else if constexpr (std::is_same_v<M, secagg::Signed<secagg::Offer>>) {
           OnOffer(m, now);
         } else if constexpr (std::is_same_v<M, AttemptAborted>) {
-          const auto asleep = asleep_.find(m.id.job);
-          if (asleep != asleep_.end() && asleep->second.id == m.id) GiveUp(m.id.job);
+          if (FindAsleep(m.id) != nullptr) GiveUp(m.id.job);
           const auto open = open_.find(m.id.job);
           if (open != open_.end() && open->second.offer.body.id == m.id && !open->second.result) {
             Say(LogLine::Level::kInfo,

@@ -191,6 +191,7 @@ class WorkerCore {
   const policy::LedgerEntry* PaidFor(const AttemptId& id) const;
   void Receipts(const AttemptId& id, uint64_t bytes, const Digest& sha256, Instant now);
   void Receive(policy::Receipt receipt, policy::ArtefactKind kind, policy::RuleCode rule, uint64_t bytes);
+  void KeepAccepted(const std::map<std::string, Evidence>& accepted);
   void KeepEvidence(const AttemptId& id, std::string_view name, Bytes body,
                     const crypto::Signature& signature);
 
@@ -203,6 +204,7 @@ class WorkerCore {
 
   // worker_core_resume.cc
   void PutToSleep(const std::vector<RoundSeal>& sealed);
+  const Asleep* FindAsleep(const AttemptId& id) const;
   void Wake(Job& job, const secagg::Signed<secagg::Offer>& offer, Instant now);
   void GoOn(Open& open, Asleep asleep, Instant now);
   bool KeepForLater(const AttemptId& id, const FromCoordinator& message);

@@ -49,8 +49,7 @@ StatusOr<secagg::WorkerEffects> Feed(secagg::WorkerRound& round, const Signed<se
 
 void WorkerCore::RefuseOffer(const Signed<secagg::Offer>& offer, DropoutCode code, const Status& why) {
   const RefusalCode refusal = secagg::RefusalCodeOf(why);
-  if (const auto asleep = asleep_.find(offer.body.id.job);
-      asleep != asleep_.end() && asleep->second.id == offer.body.id && refusal != RefusalCode::kBadSignature)
+  if (FindAsleep(offer.body.id) != nullptr && refusal != RefusalCode::kBadSignature)
     GiveUp(offer.body.id.job);
   Say(LogLine::Level::kWarning, fmt::format("{}: offer refused: {}", offer.body.id.Brief(), Message(why)));
   // What the coordinator has not signed is no evidence against it.
@@ -58,6 +57,10 @@ void WorkerCore::RefuseOffer(const Signed<secagg::Offer>& offer, DropoutCode cod
       refused_offers_kept_++ < kMaxRefusedOffersKept)
     KeepEvidence(offer.body.id, "offer", secagg::Canonical(offer.body), offer.signature);
   fx_.send.push_back(Dropout{offer.body.id, code, refusal});
+}
+
+void WorkerCore::KeepAccepted(const std::map<std::string, Evidence>& accepted) {
+  for (const auto& [name, evidence] : accepted) fx_.evidence.push_back(evidence);
 }
 
 void WorkerCore::KeepEvidence(const AttemptId& id, std::string_view name, Bytes body,
@@ -73,7 +76,7 @@ void WorkerCore::OnOffer(const Signed<secagg::Offer>& offer, Instant now) {
   if (const auto open = open_.find(id.job); open != open_.end() && open->second.offer.body.id == id) {
     auto effects = open->second.round.OnOffer(offer, now);
     if (effects.ok()) return Carry(open->second, *std::move(effects), now);
-    for (const auto& [name, evidence] : open->second.accepted) fx_.evidence.push_back(evidence);
+    KeepAccepted(open->second.accepted);
     KeepEvidence(id, "offer-refused", secagg::Canonical(offer.body), offer.signature);
     return Leave(id.job, DropoutCode::kProtocolViolation, secagg::RefusalCodeOf(effects.status()), now);
   }
@@ -95,8 +98,7 @@ void WorkerCore::OnOffer(const Signed<secagg::Offer>& offer, Instant now) {
     }
     Close(id.job);
   }
-  if (const auto asleep = asleep_.find(id.job); asleep != asleep_.end() && asleep->second.id != id)
-    GiveUp(id.job);
+  if (FindAsleep(id) == nullptr) GiveUp(id.job);  // another attempt that slept
   walks_.erase(id.job);
   Enter(*job, offer, now);
 }
@@ -128,7 +130,7 @@ StatusOr<WorkerCore::Open> WorkerCore::MakeOpen(const Job& job, const Signed<sec
 
 void WorkerCore::Enter(Job& job, const Signed<secagg::Offer>& offer, Instant now) {
   const AttemptId id = offer.body.id;
-  const bool asleep = asleep_.contains(id.job);  // this attempt: another one would have been given up
+  const bool asleep = FindAsleep(id) != nullptr;
   if (!asleep && entered_.contains(id)) {
     Say(LogLine::Level::kWarning,
         fmt::format("{}: entered before, and lost: waiting for the next", id.Brief()));
@@ -227,7 +229,7 @@ void WorkerCore::OnRoundMessage(const Signed<T>& message, Instant now) {
   if (!effects.ok()) {
     Say(LogLine::Level::kWarning,
         fmt::format("{}: {} refused: {}", id.Brief(), name, Message(effects.status())));
-    for (const auto& [key, evidence] : open.accepted) fx_.evidence.push_back(evidence);
+    KeepAccepted(open.accepted);
     KeepEvidence(id, name + "-refused", secagg::Canonical(message.body), message.signature);
     Leave(id.job, DropoutCode::kProtocolViolation, secagg::RefusalCodeOf(effects.status()), now);
     return;
@@ -237,7 +239,7 @@ void WorkerCore::OnRoundMessage(const Signed<T>& message, Instant now) {
   const auto result = effects->result;
   Carry(open, *std::move(effects), now);
   if (complained) {
-    for (const auto& [key, evidence] : open.accepted) fx_.evidence.push_back(evidence);
+    KeepAccepted(open.accepted);
     Say(LogLine::Level::kWarning, fmt::format("{}: shares do not match, complained", id.Brief()));
     Close(id.job);
     return;

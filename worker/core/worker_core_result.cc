@@ -80,7 +80,7 @@ void WorkerCore::OnSum(const JobId& id, const Fetched& fetched, Instant now) {
     Say(LogLine::Level::kError, fmt::format("{}: the result does not recompute, the job is halted here: {}",
                                             attempt.Brief(), Message(made.status())));
     fx_.records.push_back(JobHalted{id});
-    for (const auto& [name, evidence] : open.accepted) fx_.evidence.push_back(evidence);
+    KeepAccepted(open.accepted);
     job.standing.halted = true;
     standings_[id].halted = true;
     held_.erase(id);

@@ -48,15 +48,21 @@ Effects WorkerCore::OnStarted(Instant now) {
   return Done(now);
 }
 
-bool WorkerCore::WaitsToUpload(const AttemptId& id) const {
+/// `id`, if it waits to be gone on with.
+const WorkerCore::Asleep* WorkerCore::FindAsleep(const AttemptId& id) const {
   const auto it = asleep_.find(id.job);
-  return it != asleep_.end() && it->second.id == id && it->second.state.phase == WorkerPhase::kInputBegun;
+  return it == asleep_.end() || it->second.id != id ? nullptr : &it->second;
+}
+
+bool WorkerCore::WaitsToUpload(const AttemptId& id) const {
+  const Asleep* asleep = FindAsleep(id);
+  return asleep != nullptr && asleep->state.phase == WorkerPhase::kInputBegun;
 }
 
 bool WorkerCore::KeepForLater(const AttemptId& id, const FromCoordinator& message) {
-  const auto it = asleep_.find(id.job);
-  if (it == asleep_.end() || it->second.id != id) return false;
-  if (it->second.messages.size() < kMaxMessagesKept) it->second.messages.push_back(message);
+  if (FindAsleep(id) == nullptr) return false;
+  auto& messages = asleep_.at(id.job).messages;
+  if (messages.size() < kMaxMessagesKept) messages.push_back(message);
   return true;
 }
 
@@ -88,7 +94,7 @@ void WorkerCore::Wake(Job& job, const Signed<secagg::Offer>& offer, Instant now)
                                             p_.ledger->head(), state.snapshot.view());
   if (!round.ok()) return RefuseOffer(offer, DropoutCode::kShuttingDown, round.status());
   if (const auto repeat = round->OnOffer(offer, now); !repeat.ok()) {
-    for (const auto& [name, evidence] : state.accepted) fx_.evidence.push_back(evidence);
+    KeepAccepted(state.accepted);
     return RefuseOffer(offer, DropoutCode::kProtocolViolation, repeat.status());
   }
   auto open = MakeOpen(job, state.offer, *std::move(round));

@@ -7,6 +7,7 @@
 #include "privacy/crypto/hash.h"
 #include "proto/tls.h"
 #include "proto/wire.h"
+#include "worker/rpc/retry.h"
 
 namespace concordat::worker {
 namespace {
@@ -29,16 +30,10 @@ size_t LanesFor(uint64_t total) {
   return static_cast<size_t>(std::clamp<uint64_t>(total / kWorthAConnection, 1, ChunkSender::kConnections));
 }
 
-bool Transient(const Status& status) {
-  return status.code() == StatusCode::kUnavailable || status.code() == StatusCode::kDeadlineExceeded ||
-         status.code() == StatusCode::kCancelled || status.code() == StatusCode::kAborted ||
-         status.code() == StatusCode::kUnknown || status.code() == StatusCode::kInternal;
-}
-
 /// The coordinator's answer to an upload. Its full disk is not ours: that is worth another try.
 Status Theirs(const grpc::Status& answer) {
   const Status status = tls::FromGrpc(answer);
-  if (status.ok() || Transient(status)) return status;
+  if (status.ok() || IsTransient(status)) return status;
   if (status.code() == StatusCode::kResourceExhausted)
     return Unavailable("the coordinator: {}", Message(status));
   return FailedPrecondition("the coordinator does not take it: {}", Message(status));
@@ -208,7 +203,7 @@ Status ChunkSender::OnAnswer(Call& call, Time now) {
 Status ChunkSender::OnFailure(Call& call, const Status& why, Time now) {
   Lane& lane = *call.lane;
   if (call.piece) window_.Lost(*call.piece);
-  if (!Transient(why)) return why;
+  if (!IsTransient(why)) return why;
   // The others of a lane that broke fail with it: that is one loss, not many.
   if (lane.state == Lane::State::kResting || (lane.state == Lane::State::kAsking && call.piece))
     return OkStatus();

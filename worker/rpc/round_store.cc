@@ -2,7 +2,7 @@
 
 #include <unistd.h>
 
-#include "common/canonical.h"
+#include "common/canonical_attempt.h"
 #include "common/files.h"
 #include "privacy/crypto/aead.h"
 #include "privacy/crypto/hkdf.h"
@@ -19,9 +19,7 @@ constexpr std::string_view kSuffix = ".sealed";
 
 Bytes Aad(const AttemptId& id) {
   CanonicalWriter out;
-  out.Put(id.job);
-  out.U32(id.round);
-  out.U32(id.attempt);
+  Put(out, id);
   return out.Take();
 }
 

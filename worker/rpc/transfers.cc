@@ -14,6 +14,7 @@
 #include "proto/tls.h"
 #include "proto/wire.h"
 #include "worker/rpc/attempt_name.h"
+#include "worker/rpc/retry.h"
 
 namespace concordat::worker {
 namespace {
@@ -28,12 +29,6 @@ constexpr std::chrono::minutes kStreamPatience{5};
 constexpr Millis kFirstRetry{200};
 constexpr Millis kLongestRetry{5'000};
 constexpr std::string_view kSuffix = ".y";
-
-bool Transient(const Status& status) {
-  return status.code() == StatusCode::kUnavailable || status.code() == StatusCode::kDeadlineExceeded ||
-         status.code() == StatusCode::kCancelled || status.code() == StatusCode::kAborted ||
-         status.code() == StatusCode::kUnknown;
-}
 
 /// Makes a call's context cancellable by another thread for as long as it lives.
 class Cancellable {
@@ -365,10 +360,9 @@ StatusOr<Bytes> Fetcher::FetchOne(const Fetch& fetch) {
       if (crypto::Sha256(content) == fetch.sha256) return content;
       return InvalidArgument("the coordinator's file {} has another hash", fetch.sha256.brief());
     }
-    // A server without a thread to spare, or a stream that was reset, says so with these two.
-    const bool busy =
-        status.code() == StatusCode::kResourceExhausted || status.code() == StatusCode::kInternal;
-    if (!Transient(status) && !busy) return status;
+    // A server without a thread to spare says so with this.
+    const bool busy = status.code() == StatusCode::kResourceExhausted;
+    if (!IsTransient(status) && !busy) return status;
     if (content.size() > before) wait = kFirstRetry;
     std::unique_lock lock(mutex_);
     if (changed_.wait_for(lock, wait, [this] { return stopping_; })) return Unavailable("stopping");

@@ -5,7 +5,7 @@
 
 #include <cerrno>
 
-#include "common/canonical.h"
+#include "common/canonical_attempt.h"
 #include "privacy/crypto/hash.h"
 
 namespace concordat::worker {
@@ -26,18 +26,6 @@ enum class Kind : uint8_t {
   kLeft = 7
 };
 
-void Put(CanonicalWriter& out, const AttemptId& id) {
-  out.Put(id.job);
-  out.U32(id.round);
-  out.U32(id.attempt);
-}
-AttemptId GetAttempt(CanonicalReader& in) {
-  AttemptId id;
-  id.job = in.Hash();
-  id.round = in.U32();
-  id.attempt = in.U32();
-  return id;
-}
 void Start(CanonicalWriter& out, Kind kind) { out.U8(static_cast<uint8_t>(kind)); }
 
 void Write(CanonicalWriter& out, const AttemptEntered& r) {

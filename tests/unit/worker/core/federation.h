@@ -502,6 +502,13 @@ class Federation {
       }
     }
   }
+  /// All start, hear of the job and of its first attempt, and do what they can.
+  void PlayFirstAttempt() {
+    StartAll();
+    Notify();
+    Begin(0, 0);
+    Run();
+  }
   /// The region's process was killed and starts again; the coordinator greets it as it greets everyone.
   void Restart(SiteIndex site) {
     Region& region = *regions[site - 1u];

@@ -44,10 +44,7 @@ TEST(WorkerResumeTest, KilledWhileTrainingItTrainsAgainAndIsASurvivor) {
   Federation f;
   Region& region = *f.regions[1];
   region.hold_training = true;
-  f.StartAll();
-  f.Notify();
-  f.Begin(0, 0);
-  f.Run();
+  f.PlayFirstAttempt();
   ASSERT_EQ(f.round().phase(), CoordinatorPhase::kInput);
   region.hold_training = false;
   f.Restart(2);
@@ -77,10 +74,7 @@ TEST(WorkerResumeTest, KilledWhileItsStoredVectorWasOnTheWayItSendsTheSameVector
   Federation f;
   Region& region = *f.regions[1];
   region.hold_uploaded = true;
-  f.StartAll();
-  f.Notify();
-  f.Begin(0, 0);
-  f.Run();
+  f.PlayFirstAttempt();
   ASSERT_EQ(f.round().phase(), CoordinatorPhase::kInput);
   ASSERT_EQ(region.outbox.size(), 1u);
   f.Restart(2);
@@ -93,10 +87,7 @@ TEST(WorkerResumeTest, KilledBeforeItsVectorWasWholeItIsLostAndEncodesNothingAga
   Federation f;
   Region& region = *f.regions[1];
   region.hold_upload = true;
-  f.StartAll();
-  f.Notify();
-  f.Begin(0, 0);
-  f.Run();
+  f.PlayFirstAttempt();
   ASSERT_EQ(region.encoded.size(), 1u);
   region.hold_upload = false;
   f.Restart(2);
@@ -112,10 +103,7 @@ TEST(WorkerResumeTest, KilledBeforeItsVectorWasWholeItIsLostAndEncodesNothingAga
 TEST(WorkerResumeTest, KilledAfterItsHeaderItAgreesAndOpensShares) {
   Federation f;
   f.regions[2]->hold_training = true;
-  f.StartAll();
-  f.Notify();
-  f.Begin(0, 0);
-  f.Run();
+  f.PlayFirstAttempt();
   ASSERT_EQ(f.round().phase(), CoordinatorPhase::kInput);
   f.Restart(2);
   f.regions[2]->FinishTraining();
@@ -126,10 +114,7 @@ TEST(WorkerResumeTest, KilledAfterItsHeaderItAgreesAndOpensShares) {
 TEST(WorkerResumeTest, KilledAfterItSignedTheSurvivorsItSignsTheSameSet) {
   Federation f;
   f.regions[2]->hold_training = true;
-  f.StartAll();
-  f.Notify();
-  f.Begin(0, 0);
-  f.Run();
+  f.PlayFirstAttempt();
   f.cut = {1, 4};  // two of four: the agreement cannot end
   f.regions[2]->FinishTraining();
   f.Run();
@@ -148,10 +133,7 @@ TEST(WorkerResumeTest, ASealedStateThatWasRolledBackIsNotUsed) {
   Federation f;
   Region& region = *f.regions[1];
   region.hold_training = true;
-  f.StartAll();
-  f.Notify();
-  f.Begin(0, 0);
-  f.Run();
+  f.PlayFirstAttempt();
   ASSERT_GE(region.seal_history.size(), 2u);
   region.sealed[region.seal_history[0].first] = region.seal_history[0].second;
   f.Restart(2);
@@ -165,10 +147,7 @@ TEST(WorkerResumeTest, AStateOneStepAheadOfTheJournalIsUsed) {
   Federation f;
   Region& region = *f.regions[1];
   region.hold_training = true;
-  f.StartAll();
-  f.Notify();
-  f.Begin(0, 0);
-  f.Run();
+  f.PlayFirstAttempt();
   const auto last = std::find_if(region.journal.rbegin(), region.journal.rend(),
                                  [](const Record& r) { return std::holds_alternative<StepTaken>(r); });
   region.journal.erase(std::next(last).base());
@@ -182,10 +161,7 @@ TEST(WorkerResumeTest, AStateThatTheJournalDoesNotKnowIsNotUsed) {
   Federation f;
   Region& region = *f.regions[1];
   region.hold_training = true;
-  f.StartAll();
-  f.Notify();
-  f.Begin(0, 0);
-  f.Run();
+  f.PlayFirstAttempt();
   region.journal.clear();
   region.Start();
   EXPECT_TRUE(region.sealed.empty());
@@ -195,10 +171,7 @@ TEST(WorkerResumeTest, WhatWasPaidForBeforeTheKillIsNotPaidForAgain) {
   Federation f;
   Region& region = *f.regions[1];
   region.hold_training = true;
-  f.StartAll();
-  f.Notify();
-  f.Begin(0, 0);
-  f.Run();
+  f.PlayFirstAttempt();
   ASSERT_OK(region.ledger->Charge(region.now, *policy::RoundCharge(f.job.spec, f.round().offer())));
   region.hold_training = false;
   f.Restart(2);
@@ -210,10 +183,7 @@ TEST(WorkerResumeTest, AnotherOfferForTheSameAttemptAfterARestartIsRefusedWithBo
   Federation f;
   Region& region = *f.regions[1];
   region.hold_training = true;
-  f.StartAll();
-  f.Notify();
-  f.Begin(0, 0);
-  f.Run();
+  f.PlayFirstAttempt();
   region.Start();
   secagg::Offer other = f.MakeOffer(0, 0);
   other.deadlines.input_ms += 1;
@@ -232,10 +202,7 @@ TEST(WorkerResumeTest, ANewerAttemptEndsTheOneThatWaited) {
   Federation f;
   Region& region = *f.regions[1];
   region.hold_uploaded = true;
-  f.StartAll();
-  f.Notify();
-  f.Begin(0, 0);
-  f.Run();
+  f.PlayFirstAttempt();
   region.Start();
   EXPECT_TRUE(region.core->WaitsToUpload({f.job.id, 0, 0}));
   region.Receive(AttemptAborted{{f.job.id, 0, 0}, 9});
@@ -251,10 +218,7 @@ TEST(WorkerResumeTest, AnAttemptThatNobodyGoesOnWithIsGivenUpInTime) {
   Federation f;
   Region& region = *f.regions[1];
   region.hold_uploaded = true;
-  f.StartAll();
-  f.Notify();
-  f.Begin(0, 0);
-  f.Run();
+  f.PlayFirstAttempt();
   region.Start();
   ASSERT_TRUE(region.wake.has_value());
   region.Tick(*region.wake);

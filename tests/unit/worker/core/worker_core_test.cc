@@ -36,10 +36,7 @@ TEST(WorkerCoreTest, AWholeJobRunsAndEveryRegionMakesTheSameAdapters) {
 
 TEST(WorkerCoreTest, EveryUploadHasReceiptsThatCountItsBytes) {
   Federation f;
-  f.StartAll();
-  f.Notify();
-  f.Begin(0, 0);
-  f.Run();
+  f.PlayFirstAttempt();
   Region& region = *f.regions[1];
   ASSERT_EQ(region.receipts.size(), 2u);
   const Bytes& y = region.uploads.at({f.job.id, 0, 0});
@@ -57,10 +54,7 @@ TEST(WorkerCoreTest, EveryUploadHasReceiptsThatCountItsBytes) {
 TEST(WorkerCoreTest, TrainingGoesOnWhileKeysAndSharesAreExchanged) {
   Federation f;
   for (auto& region : f.regions) region->hold_training = true;
-  f.StartAll();
-  f.Notify();
-  f.Begin(0, 0);
-  f.Run();
+  f.PlayFirstAttempt();
   EXPECT_EQ(f.round().phase(), secagg::CoordinatorPhase::kInput);
   for (auto& region : f.regions) {
     EXPECT_TRUE(region->ledger->entries().empty()) << "charged before anything could leave";
@@ -74,10 +68,7 @@ TEST(WorkerCoreTest, TrainingGoesOnWhileKeysAndSharesAreExchanged) {
 TEST(WorkerCoreTest, ANewAttemptTakesTheSameDeltaButAFreshChargeAndFreshNoise) {
   Federation f;
   f.regions[3]->hold_training = true;
-  f.StartAll();
-  f.Notify();
-  f.Begin(0, 0);
-  f.Run();
+  f.PlayFirstAttempt();
   ASSERT_EQ(f.round().phase(), secagg::CoordinatorPhase::kInput);
   const AttemptId first{f.job.id, 0, 0};
   for (auto& region : f.regions) region->Receive(AttemptAborted{first, 3});
@@ -153,10 +144,7 @@ TEST(WorkerCoreTest, AWorkerThatLostItsSealedStateNeverEntersTheSameAttemptAgain
 TEST(WorkerCoreTest, ARoundCompletesWithoutTheRegionThatDiesBeforeItsUpload) {
   Federation f;
   f.regions[2]->hold_training = true;
-  f.StartAll();
-  f.Notify();
-  f.Begin(0, 0);
-  f.Run();
+  f.PlayFirstAttempt();
   ASSERT_EQ(f.round().phase(), secagg::CoordinatorPhase::kInput);
   f.cut = {3};
   f.Timeout();
@@ -212,10 +200,7 @@ TEST(WorkerCoreTest, TheLastResultIsCheckedEvenIfTheJobEndsWhileItsSumIsOnTheWay
   Federation f;
   Region& region = *f.regions[0];
   region.hold_fetch = true;
-  f.StartAll();
-  f.Notify();
-  f.Begin(0, 0);
-  f.Run();
+  f.PlayFirstAttempt();
   region.Receive(JobEnded{f.job.id, JobEnded::State::kDone, f.adapter_hash});
   EXPECT_TRUE(region.Sent<ResultAck>().empty());
   region.FinishFetch();
@@ -228,10 +213,7 @@ TEST(WorkerCoreTest, TheNextOfferWaitsForTheSumThatItStartsFrom) {
   Federation f;
   Region& region = *f.regions[0];
   region.hold_fetch = true;
-  f.StartAll();
-  f.Notify();
-  f.Begin(0, 0);
-  f.Run();
+  f.PlayFirstAttempt();
   const size_t adverts = region.Sent<secagg::Signed<secagg::Advert>>().size();
   region.Receive(f.SignedOffer(1, 0));
   EXPECT_EQ(region.Sent<secagg::Signed<secagg::Advert>>().size(), adverts);
@@ -243,10 +225,7 @@ TEST(WorkerCoreTest, TheNextOfferWaitsForTheSumThatItStartsFrom) {
 TEST(WorkerCoreTest, AResultThatDoesNotRecomputeHaltsTheJobInThisRegion) {
   Federation f;
   f.lie_about_result = true;
-  f.StartAll();
-  f.Notify();
-  f.Begin(0, 0);
-  f.Run();
+  f.PlayFirstAttempt();
   for (auto& region : f.regions) {
     EXPECT_TRUE(region->Sent<ResultAck>().empty());
     ASSERT_EQ(region->Sent<Dropout>().size(), 1u);
@@ -278,10 +257,7 @@ TEST(WorkerCoreTest, ASumThatDoesNotArriveEndsTheAttemptButNotTheJob) {
   Federation f;
   Region& region = *f.regions[0];
   region.fetch_error = PermissionDenied("the certificate has expired");
-  f.StartAll();
-  f.Notify();
-  f.Begin(0, 0);
-  f.Run();
+  f.PlayFirstAttempt();
   EXPECT_TRUE(region.Sent<ResultAck>().empty());
   EXPECT_EQ(region.JournalCount<JobHalted>(), 0u);
   EXPECT_EQ(region.core->status().attempt, AttemptId{});
@@ -459,10 +435,7 @@ TEST(WorkerCoreTest, ABudgetSpentWhileTrainingStopsTheUpload) {
   Region& region = *f.regions[0];
   region.card.privacy.epsilon = *policy::PlanEpsilon(f.job.spec, 3, 4) * 1.0001;
   region.hold_training = true;
-  f.StartAll();
-  f.Notify();
-  f.Begin(0, 0);
-  f.Run();
+  f.PlayFirstAttempt();
   for (AttemptIndex a = 0; a < 3; ++a)
     ASSERT_OK(region.ledger->Charge(
         region.now,
@@ -477,10 +450,7 @@ TEST(WorkerCoreTest, ADeltaThatIsReadyAfterTheTimeForInputIsNotChargedFor) {
   Federation f;
   Region& region = *f.regions[0];
   region.hold_training = true;
-  f.StartAll();
-  f.Notify();
-  f.Begin(0, 0);
-  f.Run();
+  f.PlayFirstAttempt();
   region.now = region.now + Millis(f.job.spec.deadlines.input_ms) + Millis(1);
   region.FinishTraining();
   EXPECT_TRUE(region.ledger->entries().empty());
@@ -491,10 +461,7 @@ TEST(WorkerCoreTest, ADeltaThatIsReadyAfterTheTimeForInputIsNotChargedFor) {
 TEST(WorkerCoreTest, ALedgerThatCannotBeWrittenLetsNothingLeave) {
   Federation f;
   f.regions[0]->ledger_fails = true;
-  f.StartAll();
-  f.Notify();
-  f.Begin(0, 0);
-  f.Run();
+  f.PlayFirstAttempt();
   Region& region = *f.regions[0];
   EXPECT_EQ(region.Sent<Dropout>().back().code, DropoutCode::kStorageFull);
   EXPECT_TRUE(region.uploads.empty());
@@ -518,10 +485,7 @@ TEST(WorkerCoreTest, ADiskThatTakesNeitherTheChargeNorTheGoodbyesRecordStillLets
   Federation f;
   Region& region = *f.regions[0];
   region.hold_training = true;
-  f.StartAll();
-  f.Notify();
-  f.Begin(0, 0);
-  f.Run();
+  f.PlayFirstAttempt();
   region.ledger_fails = true;
   region.storage_fails = true;
   region.FinishTraining();
@@ -534,10 +498,7 @@ TEST(WorkerCoreTest, ADiskThatTakesNeitherTheChargeNorTheGoodbyesRecordStillLets
 TEST(WorkerCoreTest, AFullDiskDuringTheUploadEndsTheAttempt) {
   Federation f;
   f.regions[0]->upload_fails = true;
-  f.StartAll();
-  f.Notify();
-  f.Begin(0, 0);
-  f.Run();
+  f.PlayFirstAttempt();
   EXPECT_EQ(f.regions[0]->Sent<Dropout>().back().code, DropoutCode::kStorageFull);
   EXPECT_EQ(f.round().phase(), secagg::CoordinatorPhase::kDone) << "the others are enough";
   EXPECT_EQ(f.round().survivors(), (std::vector<SiteIndex>{2, 3, 4}));
@@ -582,10 +543,7 @@ TEST(WorkerCoreTest, ADeniedJobIsRefusedAndStaysSo) {
 TEST(WorkerCoreTest, WithdrawalBeforeAnythingLeftCostsNothing) {
   Federation f;
   for (auto& region : f.regions) region->hold_training = true;
-  f.StartAll();
-  f.Notify();
-  f.Begin(0, 0);
-  f.Run();
+  f.PlayFirstAttempt();
   Region& region = *f.regions[0];
   auto reply = region.core->OnDecision(f.job.id, Decision::kWithdraw, region.now);
   ASSERT_OK(reply);
@@ -607,10 +565,7 @@ TEST(WorkerCoreTest, WithdrawalDuringTheUploadCancelsItAndReceiptsWhatLeft) {
   Federation f;
   Region& region = *f.regions[0];
   region.hold_upload = true;
-  f.StartAll();
-  f.Notify();
-  f.Begin(0, 0);
-  f.Run();
+  f.PlayFirstAttempt();
   ASSERT_EQ(region.ledger->entries().size(), 1u);
   auto reply = region.core->OnDecision(f.job.id, Decision::kWithdraw, region.now);
   ASSERT_OK(reply);
@@ -702,10 +657,7 @@ TEST(WorkerCoreTest, AKilledTrainerIsStartedAgainAndTheRoundGoesOn) {
   Federation f;
   Region& region = *f.regions[0];
   region.hold_training = true;
-  f.StartAll();
-  f.Notify();
-  f.Begin(0, 0);
-  f.Run();
+  f.PlayFirstAttempt();
   region.KillTrainer();
   EXPECT_TRUE(region.Sent<Dropout>().empty());
   ASSERT_TRUE(region.wake.has_value());
@@ -721,10 +673,7 @@ TEST(WorkerCoreTest, ATrainerThatDiesAgainAndAgainCostsTheAttempt) {
   Federation f;
   Region& region = *f.regions[0];
   region.hold_training = true;
-  f.StartAll();
-  f.Notify();
-  f.Begin(0, 0);
-  f.Run();
+  f.PlayFirstAttempt();
   for (int i = 0; i < 3; ++i) {
     region.KillTrainer();
     if (region.wake) region.Tick(*region.wake);
@@ -735,10 +684,7 @@ TEST(WorkerCoreTest, ATrainerThatDiesAgainAndAgainCostsTheAttempt) {
 TEST(WorkerCoreTest, ATrainerThatRefusesCostsTheAttempt) {
   Federation f;
   f.regions[0]->training_fails = true;
-  f.StartAll();
-  f.Notify();
-  f.Begin(0, 0);
-  f.Run();
+  f.PlayFirstAttempt();
   EXPECT_EQ(f.regions[0]->Sent<Dropout>().back().code, DropoutCode::kTrainerFailed);
   EXPECT_TRUE(f.regions[0]->ledger->entries().empty());
 }
@@ -746,10 +692,7 @@ TEST(WorkerCoreTest, ATrainerThatRefusesCostsTheAttempt) {
 TEST(WorkerCoreTest, ADeltaThatIsNotFiniteIsNeitherChargedNorSent) {
   Federation f;
   f.regions[0]->delta_value = std::nanf("");
-  f.StartAll();
-  f.Notify();
-  f.Begin(0, 0);
-  f.Run();
+  f.PlayFirstAttempt();
   EXPECT_EQ(f.regions[0]->Sent<Dropout>().back().code, DropoutCode::kTrainerFailed);
   EXPECT_TRUE(f.regions[0]->ledger->entries().empty());
 }
