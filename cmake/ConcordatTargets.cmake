@@ -45,10 +45,17 @@ function(concordat_binary name)
   target_link_libraries(${name} PRIVATE concordat_options ${ARG_DEPS})
 endfunction()
 
+# Code of tests is compiled once and runs once: a third of its compile time is saved at -O1, and the code under
+# test is not touched.
+function(concordat_test_code target)
+  target_compile_options(${target} PRIVATE $<$<CONFIG:Release>:-O1>)
+endfunction()
+
 function(concordat_test name)
   cmake_parse_arguments(ARG "" "" "SOURCES;DEPS;LABELS" ${ARGN})
   add_executable(${name} ${ARG_SOURCES})
   target_link_libraries(${name} PRIVATE concordat_options ${ARG_DEPS} concordat_test_support)
+  concordat_test_code(${name})
   # The test headers are the slow part of a small test: one precompiled header serves every binary.
   target_precompile_headers(${name} REUSE_FROM concordat_test_support)
   set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
