@@ -10,6 +10,13 @@ Fixed192 Fixed192::Integer(uint64_t v) {
   return out;
 }
 
+Fixed192 Fixed192::Fraction(uint64_t high, uint64_t low) {
+  Fixed192 out;
+  out.limbs_[2] = high;
+  out.limbs_[1] = low;
+  return out;
+}
+
 Fixed192 Fixed192::Ratio(Uint128 a, uint64_t b) {
   Fixed192 out;
   out.limbs_[3] = static_cast<uint64_t>(a / b);
@@ -98,7 +105,10 @@ Uint128 Fixed192::ShareOf(const Fixed192& total) const {
 Fixed192 Fixed192::ExpMinus(Uint128 a, uint64_t b) {
   // exp(−200) is below 2^-288: nothing is left of it.
   if (a / b >= 200) return {};
-  Fixed192 x = Ratio(a, b);
+  return ExpMinus(Ratio(a, b));
+}
+
+Fixed192 Fixed192::ExpMinus(Fixed192 x) {
   int halvings = 0;
   for (; x.integer() > 0; ++halvings) x = x.Half();
   // exp(−x) = Σ (−x)^k / k!, even and odd terms apart so that nothing goes below zero.

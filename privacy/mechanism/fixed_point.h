@@ -16,8 +16,12 @@ class Fixed192 {
   static Fixed192 Integer(uint64_t v);
   /// a / b. b from 1 to 2^63, a / b below 2^64.
   static Fixed192 Ratio(Uint128 a, uint64_t b);
+  /// high·2^-64 + low·2^-128, exactly.
+  static Fixed192 Fraction(uint64_t high, uint64_t low);
   /// exp(−a/b), error below 2^-176.
   static Fixed192 ExpMinus(Uint128 a, uint64_t b);
+  /// exp(−x), x below 200, error below 2^-176 beside what an error of x makes.
+  static Fixed192 ExpMinus(Fixed192 x);
 
   Fixed192 operator+(const Fixed192& o) const;
   /// At least `o`.

@@ -50,5 +50,13 @@ TEST(Fixed192Test, RatioAndShareInvertEachOther) {
   EXPECT_EQ(gap.last_fraction(), 1U);
 }
 
+TEST(Fixed192Test, FractionIsExactAndItsExpIsThatOfTheRatio) {
+  const Fixed192 v = Fixed192::Fraction(uint64_t{1} << 63, uint64_t{1} << 63);
+  EXPECT_EQ(v, Fixed192::Integer(1).Half() + Fixed192::Ratio(1, uint64_t{1} << 63).DividedBy(4));
+  EXPECT_EQ(Fixed192::ExpMinus(Fixed192::Fraction(uint64_t{3} << 62, 0)), Fixed192::ExpMinus(3, 4));
+  EXPECT_EQ(Fixed192::ExpMinus(Fixed192::Integer(7)), Fixed192::ExpMinus(7, 1));
+  EXPECT_EQ(Fixed192::ExpMinus(Fixed192{}), Fixed192::Integer(1));
+}
+
 }  // namespace
 }  // namespace concordat::internal
