@@ -8,6 +8,7 @@
 #include "common/canonical.h"
 #include "privacy/crypto/hkdf.h"
 #include "privacy/mechanism/clip.h"
+#include "privacy/mechanism/rotation.h"
 
 namespace concordat {
 namespace {
@@ -35,6 +36,16 @@ Status CheckMetrics(const EncodingPlan& plan, std::span<const double> metrics) {
   return OkStatus();
 }
 
+// The delta times `factor`, which clips it, rotated.
+std::shared_ptr<const std::vector<float>> Rotated(const EncodingConfig& config, std::span<const float> delta,
+                                                  double factor) {
+  auto out = std::make_shared<std::vector<float>>(delta.size());
+  for (size_t i = 0; i < delta.size(); ++i)
+    (*out)[i] = static_cast<float>(static_cast<double>(delta[i]) * factor);
+  Rotation(config.rotation, config.elements).Apply(*out);
+  return out;
+}
+
 int64_t MetricUnits(const MetricSpec& spec, double value) {
   const double clipped = std::clamp(value, -spec.bound, spec.bound);
   return static_cast<int64_t>(std::round(clipped * spec.scale));
@@ -55,7 +66,16 @@ StatusOr<Encoder> Encoder::Make(EncodingPlan plan, std::span<const float> delta,
   Encoder out;
   const double weighted = norm * weight;
   out.clipped_ = weighted > config.clip;
-  out.multiplier_ = ClipFactor(weighted, config.clip) * weight * plan.scale();
+  const double factor = ClipFactor(weighted, config.clip) * weight;
+  if (plan.rotated()) {
+    out.rotated_ = Rotated(config, delta, factor);
+    delta = *out.rotated_;
+    // What the rotation's own rounding has added is clipped off again.
+    ASSIGN_OR_RETURN(const double rotated_norm, L2Norm(delta));
+    out.multiplier_ = ClipFactor(rotated_norm, config.clip) * plan.scale();
+  } else {
+    out.multiplier_ = factor * plan.scale();
+  }
   for (size_t i = 0; i < metrics.size(); ++i)
     out.metric_units_.push_back(MetricUnits(config.metrics[i], metrics[i]));
   out.delta_ = delta;
@@ -163,10 +183,17 @@ StatusOr<DecodedSum> Decode(const EncodingPlan& plan, std::span<const uint32_t> 
   DecodedSum out;
   out.mean_delta.resize(config.elements);
   const double divisor = plan.scale() * static_cast<double>(total_weight);
-  for (size_t i = 0; i < out.mean_delta.size(); ++i)
-    out.mean_delta[i] = static_cast<float>(static_cast<double>(static_cast<int32_t>(sum[i])) / divisor);
+  if (plan.rotated()) {
+    for (size_t i = 0; i < out.mean_delta.size(); ++i)
+      out.mean_delta[i] = static_cast<float>(CentreLift(sum[i], config.modulus_bits));
+    Rotation(config.rotation, config.elements).Undo(out.mean_delta);
+    for (float& v : out.mean_delta) v = static_cast<float>(static_cast<double>(v) / divisor);
+  } else {
+    for (size_t i = 0; i < out.mean_delta.size(); ++i)
+      out.mean_delta[i] = static_cast<float>(static_cast<double>(static_cast<int32_t>(sum[i])) / divisor);
+  }
   for (size_t i = 0; i < config.metrics.size(); ++i)
-    out.metric_sums.push_back(static_cast<double>(static_cast<int32_t>(sum[config.elements + i])) /
+    out.metric_sums.push_back(static_cast<double>(CentreLift(sum[config.elements + i], config.modulus_bits)) /
                               config.metrics[i].scale);
   return out;
 }

@@ -18,14 +18,15 @@ inline constexpr uint64_t kEncodeBlockElements = 65536;
 /// Draws of the rounding before the encoder gives up; each fails with probability at most 1e-9.
 inline constexpr uint32_t kMaxRoundingDraws = 64;
 
-/// One site's delta on its way to integers: clip, scale, round, add noise, reduce mod 2^b.
+/// One site's delta on its way to integers: clip, rotate when b is 24, scale, round, add noise. Words come
+/// mod 2^32; PackWords reduces them mod 2^b.
 ///
 /// Make() is pass 1: norm, clip factor, and a draw of the rounding whose integer norm is within Δ₂. Only the
 /// number of that draw is kept; Encode() is pass 2 and replays its bits from AES-CTR, so that the vector is
 /// produced chunk by chunk, in cache, in any order and by any number of threads, and nothing of its size is
-/// stored. The same seed gives the same bytes: whoever retries must take a fresh one (one mask, one
-/// plaintext; one noise, one sum).
-/// Does not protect against someone who reads this process's memory or times single noise draws.
+/// stored but, when b is 24, the rotated delta. The same seed gives the same bytes: whoever retries must take
+/// a fresh one (one mask, one plaintext; one noise, one sum). Does not protect against someone who reads this
+/// process's memory or times single noise draws.
 class Encoder {
  public:
   /// \param delta plan.config().elements weights, borrowed: must outlive the encoder, unchanged.
@@ -55,9 +56,10 @@ class Encoder {
   void EncodeMetrics(uint64_t first_metric, std::span<uint32_t> out) const;
 
   EncodingPlan plan_;
-  std::span<const float> delta_;
-  double multiplier_ = 0;              // weight · clip factor · scale
-  std::vector<int64_t> metric_units_;  // clipped, scaled, rounded
+  std::shared_ptr<const std::vector<float>> rotated_;  // when the plan rotates
+  std::span<const float> delta_;                       // the caller's, or rotated_
+  double multiplier_ = 0;                              // weight · clip factor · scale
+  std::vector<int64_t> metric_units_;                  // clipped, scaled, rounded
   Secret32 seed_;
   uint32_t draw_ = 0;
   bool clipped_ = false;
@@ -70,8 +72,9 @@ struct DecodedSum {
   std::vector<double> metric_sums;  // in the metric's own unit, in the order of the plan
 };
 
-/// Reads the sum mod 2^b of the survivors' vectors: centre-lift, divide by scale and summed weight in f64,
-/// round to f32 once. The same words give the same bits on every machine.
+/// Reads the sum mod 2^b of the survivors' vectors: centre-lift, undo the rotation when b is 24 (a word fits
+/// an f32), divide by scale and summed weight in f64, round to f32 once. The same words give the same bits on
+/// every machine; bits of a word above b do not count. Memory: what it returns.
 /// \param total_weight Σ of the survivors' weights, from 1 to sites · max_weight.
 /// InvalidArgument if a size or the weight does not match the plan.
 StatusOr<DecodedSum> Decode(const EncodingPlan& plan, std::span<const uint32_t> sum, uint64_t total_weight);

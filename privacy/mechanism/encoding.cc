@@ -7,6 +7,8 @@
 #include <numbers>
 #include <utility>
 
+#include "privacy/mechanism/rotation.h"
+
 namespace concordat {
 namespace {
 
@@ -36,8 +38,9 @@ Status CheckConfig(const EncodingConfig& c) {
   if (c.scale != 0 && !PositiveFinite(c.scale))
     return InvalidArgument("encoding: expected a scale of more than 0, or 0 for the default, got {}",
                            c.scale);
-  if (c.modulus_bits != 32)
-    return InvalidArgument("encoding: expected a modulus of 32 bits, got {}", c.modulus_bits);
+  if (!IsModulusBits(c.modulus_bits))
+    return InvalidArgument("encoding: expected a modulus of {} or {} bits, got {}", kPlainBits, kPackedBits,
+                           c.modulus_bits);
   if (c.rounding != Rounding::kStochastic && c.rounding != Rounding::kNearest)
     return InvalidArgument("encoding: unknown rounding {}", static_cast<int>(c.rounding));
   if (c.max_weight == 0 || c.max_weight > 1U << 16)
@@ -67,13 +70,30 @@ Status CheckMetric(const EncodingConfig& c, size_t index) {
   return OkStatus();
 }
 
-// log2 of the bound on the probability that any of `coordinates` overflows; +infinity when it may without
-// noise.
-double Log2Overflow(double coordinates, double sites, double largest_units, double share_variance) {
-  const double room = 0x1p31 - 1 - sites * largest_units;
+// log2 of coordinates · 2·exp(−room²/(2·variance)).
+double Log2Tail(double coordinates, double room, double variance) {
   if (room <= 0) return std::numeric_limits<double>::infinity();
-  if (share_variance == 0) return -std::numeric_limits<double>::infinity();
-  return 1 + std::log2(coordinates) - room * room / (2 * sites * share_variance) * std::numbers::log2e;
+  if (variance == 0) return -std::numeric_limits<double>::infinity();
+  return 1 + std::log2(coordinates) - room * room / (2 * variance) * std::numbers::log2e;
+}
+
+double LargestSum(const EncodingConfig& c) { return std::exp2(c.modulus_bits - 1) - 1; }
+
+// log2 of the bound on the probability that any of `coordinates` overflows; +infinity when it may without
+// noise. No part is left to the rotation.
+double Log2Overflow(const EncodingConfig& c, double coordinates, double largest_units,
+                    double share_variance) {
+  return Log2Tail(coordinates, LargestSum(c) - c.sites * largest_units, c.sites * share_variance);
+}
+
+// The same for the rotated delta, over the signs too.
+double Log2RotatedOverflow(const EncodingConfig& c, double sc, double share_variance) {
+  const double n = c.sites, d = static_cast<double>(c.elements);
+  const bool stochastic = c.rounding == Rounding::kStochastic;
+  const double shift = sc * Rotation::ErrorBound(c.elements) + (stochastic ? 0x1p-32 : 0.5);
+  const auto block = static_cast<double>(Rotation(c.rotation, c.elements).block());
+  const double variance = n * sc * (n * sc) / block + n * ((stochastic ? 0.25 : 0) + share_variance);
+  return Log2Tail(d, LargestSum(c) - n * shift, variance) - n * std::log2(1 - kBeta);
 }
 
 double Log2Add(double a, double b) {
@@ -82,12 +102,13 @@ double Log2Add(double a, double b) {
   return high + std::log2(1 + std::exp2(low - high));
 }
 
-Status RefuseOverflow(std::string_view what, double log2) {
+Status RefuseOverflow(const EncodingConfig& c, std::string_view what, double log2) {
   if (log2 <= kLog2OverflowLimit) return OkStatus();
   return InvalidArgument(
-      "encoding: the sum of the {} may leave 32 bits (probability bound 2^{:.1f}, allowed 2^{}); lower its "
-      "scale, its noise, its bound or the number of sites",
-      what, std::min(log2, 0.0), kLog2OverflowLimit);
+      "encoding: the sum of the {} may leave {} bits (probability bound 2^{:.1f}, allowed 2^{}); lower its "
+      "scale, its noise, its bound or the number of sites{}",
+      what, c.modulus_bits, std::min(log2, 0.0), kLog2OverflowLimit,
+      c.modulus_bits == kPackedBits ? ", or take modulus_bits 32" : "");
 }
 
 }  // namespace
@@ -120,8 +141,10 @@ StatusOr<EncodingPlan> EncodingPlan::Make(const EncodingConfig& config) {
   plan.sensitivity_squared_ = static_cast<uint64_t>(std::floor(bound));
 
   ASSIGN_OR_RETURN(plan.noise_, NoiseVariance::FromStddev(config.noise_stddev));
-  plan.log2_overflow_ = Log2Overflow(d, config.sites, std::ceil(sc) + 1, plan.noise_.value());
-  RETURN_IF_ERROR(RefuseOverflow("delta", plan.log2_overflow_));
+  plan.log2_overflow_ = Log2Overflow(config, d, std::ceil(sc) + 1, plan.noise_.value());
+  if (plan.rotated())
+    plan.log2_overflow_ = std::min(plan.log2_overflow_, Log2RotatedOverflow(config, sc, plan.noise_.value()));
+  RETURN_IF_ERROR(RefuseOverflow(config, "delta", plan.log2_overflow_));
   if (config.metrics.size() > kMaxMetrics)
     return InvalidArgument("encoding: expected at most {} metrics, got {}", kMaxMetrics,
                            config.metrics.size());
@@ -130,13 +153,13 @@ StatusOr<EncodingPlan> EncodingPlan::Make(const EncodingConfig& config) {
     const MetricSpec& m = config.metrics[i];
     const double units = std::round(m.bound * m.scale);
     ASSIGN_OR_RETURN(const NoiseVariance noise, NoiseVariance::FromStddev(m.noise_stddev));
-    const double log2 = Log2Overflow(1, config.sites, units, noise.value());
-    RETURN_IF_ERROR(RefuseOverflow(MetricNameText(m.name), log2));
+    const double log2 = Log2Overflow(config, 1, units, noise.value());
+    RETURN_IF_ERROR(RefuseOverflow(config, MetricNameText(m.name), log2));
     plan.log2_overflow_ = Log2Add(plan.log2_overflow_, log2);
     plan.metric_sensitivity_.push_back(static_cast<uint64_t>(units));
     plan.metric_noise_.push_back(noise);
   }
-  RETURN_IF_ERROR(RefuseOverflow("delta and metrics", plan.log2_overflow_));
+  RETURN_IF_ERROR(RefuseOverflow(config, "delta and metrics", plan.log2_overflow_));
   return plan;
 }
 

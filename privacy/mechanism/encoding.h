@@ -5,8 +5,10 @@
 #include <string_view>
 #include <vector>
 
+#include "common/ids.h"
 #include "common/status.h"
 #include "privacy/mechanism/variance.h"
+#include "privacy/mechanism/words.h"
 
 namespace concordat {
 
@@ -41,10 +43,11 @@ struct MetricSpec {
 
 /// Public parameters of one round's encoding; the same at every site, part of the offer.
 struct EncodingConfig {
-  uint64_t elements = 0;       // d, of the delta, metrics not counted
-  double clip = 0;             // c, L2 bound on weight·delta
-  double scale = 0;            // s, integer units for each unit of weight; 0 means 5·√d / c
-  uint32_t modulus_bits = 32;  // b; only 32 so far
+  uint64_t elements = 0;               // d, of the delta, metrics not counted
+  double clip = 0;                     // c, L2 bound on weight·delta
+  double scale = 0;                    // s, integer units for each unit of weight; 0 means 5·√d / c
+  uint32_t modulus_bits = kPlainBits;  // b, 32 or 24; with 24 the delta is rotated
+  Digest rotation;                     // RotationSeed of the attempt; with b = 32 it does not count
   Rounding rounding = Rounding::kStochastic;
   double noise_stddev = 0;  // σ_s, of one site's noise, in integer units
   uint32_t max_weight = 1;  // largest weight of a site
@@ -59,17 +62,33 @@ struct EncodingConfig {
 /// that is sent has ‖q‖² <= Δ₂², the floor of min{(sc+√d)², (sc)² + d/4 + √(2 ln(1/β))·(sc + √d/2)}; it is
 /// checked on the integers, so the bound does not rest on floating point. Under kNearest the first term.
 ///
+/// With b = 24 the clipped delta is rotated (rotation.h) before it is scaled. Lengths stay, the clip is
+/// applied once more to what the rotation gave, and the same check is made on the integers that leave.
+///
 /// **Overflow**: a sum is read wrongly if a coordinate leaves [−2^(b−1), 2^(b−1)). A coordinate of one site
 /// is at most ⌈sc⌉ before noise (‖x‖ <= c, rounding moves by less than 1), the clip being on weight·delta.
 /// The noise of n sites is sub-Gaussian with variance n·σ_s² (2004.00010, Corollary 17: a discrete Gaussian
 /// has E exp(tX) <= exp(t²σ²/2), and independent sums multiply), so a coordinate overflows with probability
 /// at most 2·exp(−M²/(2nσ_s²)), M = 2^(b−1) − 1 − n·⌈sc⌉. Summed over all d + k coordinates this must be at
 /// most 2^-60 a round.
+///
+/// With b = 24 a second bound holds for the d coordinates of the delta, and the smaller one counts. Over the
+/// signs a coordinate of the rotated sum is sub-Gaussian with variance proxy (n·sc)²/D, D = 2^⌊log2 d⌋: it is
+/// Σ ±v_k/√D over a part of v, ‖v‖ <= n·sc, and where both steps of the rotation touch it that holds for the
+/// second step's signs alone, whatever the first's were. Given the signs, the error of stochastic rounding
+/// has range 1 and a mean within 2^-32 of zero (Hoeffding: n/4 for n sites), and the noise n·σ_s². Factors of
+/// the moment generating functions multiply: V = (n·sc)²/D + n/4 + n·σ_s², and a coordinate overflows with
+/// probability at most 2·exp(−M²/(2V)) with M = 2^(b−1) − 1 less what the rounding of f32 in the rotation may
+/// add (n·sc·Rotation::ErrorBound), the 2^-32, and under kNearest 1/2 a site in place of n/4. A rounding that
+/// is drawn again until its norm is within Δ₂ is that distribution given an event of probability at least
+/// 1 − β, so n sites multiply the bound by at most (1 − β)^−n. This takes AES-CTR's bits for fair coins, and
+/// deltas that were not made to fit them; nothing of privacy rests on it. Metrics are not rotated and keep
+/// their worst case.
 class EncodingPlan {
  public:
   /// InvalidArgument, saying what to change: d = 0 or over 2^31, clip, scale, bound or noise not finite or
-  /// out of range, b other than 32, sites 0 or over 100, weight 0 or over 2^16, more than 64 metrics or one
-  /// twice, kNearest with noise, overflow more likely than 2^-60.
+  /// out of range, b other than 32 and 24, sites 0 or over 100, weight 0 or over 2^16, more than 64 metrics
+  /// or one twice, kNearest with noise, overflow more likely than 2^-60.
   static StatusOr<EncodingPlan> Make(const EncodingConfig& config);
 
   const EncodingConfig& config() const { return config_; }
@@ -77,6 +96,10 @@ class EncodingPlan {
   double scale() const { return scale_; }
   /// Length of the vector on the wire: the delta's elements, then the metrics.
   uint64_t total_elements() const { return config_.elements + config_.metrics.size(); }
+  /// Bytes of that vector, as it is stored, sent and hashed.
+  uint64_t vector_bytes() const { return VectorBytes(total_elements(), config_.modulus_bits); }
+  /// Whether the delta is rotated before it is scaled.
+  bool rotated() const { return config_.modulus_bits == kPackedBits; }
   /// Δ₂², bound on the squared norm of the integers that one site sends for its delta.
   uint64_t sensitivity_squared() const { return sensitivity_squared_; }
   /// Δ₂.

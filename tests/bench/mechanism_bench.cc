@@ -15,6 +15,7 @@
 #include "privacy/mechanism/clip.h"
 #include "privacy/mechanism/discrete_gaussian.h"
 #include "privacy/mechanism/encoder.h"
+#include "privacy/mechanism/rotation.h"
 #include "privacy/secagg/mask.h"
 
 namespace concordat {
@@ -41,8 +42,9 @@ std::vector<float> Delta(uint64_t elements) {
   return out;
 }
 
-EncodingPlan Plan(uint64_t elements, double sigma) {
+EncodingPlan Plan(uint64_t elements, double sigma, uint32_t modulus_bits = kPlainBits) {
   EncodingConfig c;
+  c.modulus_bits = modulus_bits;
   c.elements = elements;
   c.clip = 1;
   c.sites = 10;
@@ -121,19 +123,63 @@ void BM_ModularAdd(benchmark::State& state) {
 }
 BENCHMARK(BM_ModularAdd);
 
+// What words of 24 bits cost more: laying them out, adding them up, rotating. Arguments of the rotations:
+// elements and threads (0: a thread for each core); "time/element" is wall time there.
+void BM_PackWords(benchmark::State& state) {
+  const std::vector<uint32_t> words(kElements, 12345);
+  Bytes out(VectorBytes(kElements, kPackedBits));
+  for (auto _ : state) {
+    PackWords(words, kPackedBits, out);
+    benchmark::DoNotOptimize(out.data());
+  }
+  CountElements(state, kElements);
+}
+BENCHMARK(BM_PackWords);
+
+void BM_PackedAdd(benchmark::State& state) {
+  ModularSum sum(kElements);
+  const Bytes bytes(VectorBytes(kElements, kPackedBits), 3);
+  for (auto _ : state) benchmark::DoNotOptimize(sum.AddBytes(0, bytes, kPackedBits));
+  CountElements(state, kElements);
+}
+BENCHMARK(BM_PackedAdd);
+
+template <void (Rotation::*kWay)(std::span<float>, unsigned) const>
+void BM_Rotation(benchmark::State& state) {
+  const auto elements = static_cast<uint64_t>(state.range(0));
+  std::vector<float> x = Delta(elements);
+  const Rotation rotation(Digest{}, elements);
+  for (auto _ : state) {
+    (rotation.*kWay)(x, static_cast<unsigned>(state.range(1)));
+    benchmark::DoNotOptimize(x.data());
+  }
+  CountElements(state, elements);
+}
+BENCHMARK(BM_Rotation<&Rotation::Apply>)
+    ->ArgsProduct({{2'440'000, 40'000'000}, {1, 0}})
+    ->Unit(benchmark::kMillisecond)
+    ->UseRealTime();
+BENCHMARK(BM_Rotation<&Rotation::Undo>)
+    ->ArgsProduct({{2'440'000, 40'000'000}, {1, 0}})
+    ->Unit(benchmark::kMillisecond)
+    ->UseRealTime();
+
+// Argument: bits of a word.
 void BM_Decode(benchmark::State& state) {
-  const EncodingPlan plan = Plan(kElements, 0);
+  const EncodingPlan plan = Plan(kElements, 0, static_cast<uint32_t>(state.range(0)));
   const std::vector<uint32_t> words(kElements, 12345);
   for (auto _ : state) benchmark::DoNotOptimize(Decode(plan, words, 10).value());
   CountElements(state, kElements);
 }
-BENCHMARK(BM_Decode);
+BENCHMARK(BM_Decode)->Arg(kPlainBits)->Arg(kPackedBits)->UseRealTime();
 
 // Encode, noise and ten masks, block by block as an upload takes them, on every core: 4e7 elements.
+// Arguments: σ in thousandths, bits of a word.
 void BM_WholeUpload(benchmark::State& state) {
   constexpr uint64_t kWhole = 40'000'000;
   const std::vector<float> delta = Delta(kWhole);
-  const EncodingPlan plan = Plan(kWhole, static_cast<double>(state.range(0)) * 1e-3);
+  const auto bits = static_cast<uint32_t>(state.range(1));
+  const EncodingPlan plan = Plan(kWhole, static_cast<double>(state.range(0)) * 1e-3, bits);
   const unsigned cores = std::max(1U, std::thread::hardware_concurrency());
   for (auto _ : state) {
     const Encoder encoder = Encoder::Make(plan, delta, 1, {}, Seed(1)).value();
@@ -142,12 +188,13 @@ void BM_WholeUpload(benchmark::State& state) {
       threads.emplace_back([&, t] {
         secagg::MaskStream masks(Keys(10));
         std::vector<uint32_t> block(kEncodeBlockElements);
+        Bytes scratch;
         for (uint64_t first = t * kEncodeBlockElements; first < kWhole;
              first += cores * kEncodeBlockElements) {
           const auto part = std::span(block).first(std::min(kEncodeBlockElements, kWhole - first));
           if (!encoder.Encode(first, part).ok()) std::abort();
           masks.Apply(first, part);
-          benchmark::DoNotOptimize(block.data());
+          benchmark::DoNotOptimize(WireBytes(part, bits, scratch).data());
         }
       });
     for (std::thread& t : threads) t.join();
@@ -155,7 +202,10 @@ void BM_WholeUpload(benchmark::State& state) {
   state.counters["cores"] = cores;
   CountElements(state, kWhole);
 }
-BENCHMARK(BM_WholeUpload)->Arg(0)->Arg(100'000)->Unit(benchmark::kSecond)->UseRealTime();
+BENCHMARK(BM_WholeUpload)
+    ->ArgsProduct({{0, 100'000}, {kPlainBits, kPackedBits}})
+    ->Unit(benchmark::kSecond)
+    ->UseRealTime();
 
 }  // namespace
 }  // namespace concordat

@@ -8,6 +8,7 @@ from pathlib import Path
 from .attempt import FORMAT, Attempt, Plan, attempt_json
 from .bad_cases import case_json, coordinator_cases, worker_cases
 from .components import components_json
+from .packed import packed_json
 
 FOLDER = Path(__file__).resolve().parents[3] / "tests" / "vectors" / "v1"
 ELEMENTS = 41  # no multiple of a cipher block
@@ -24,13 +25,19 @@ CONVICTED = Plan("n4_convicted", "Four sites, t = 3; site 3 deals shares of anot
                  "each matching its commitment, and is lost: rebuilding convicts it.", 4, 3, 3, ELEMENTS,
                  {3: "input"}, 3)  # fmt: skip
 
+PACKED = Plan("n4_packed_one_lost", "Four sites, t = 3, words of 24 bits: deltas of 40 numbers and a metric, rotated, "
+              "rounded to the nearest integer, without noise; site 2 is lost before its vector was complete.", 4, 3, 3,
+              ELEMENTS, {2: "input"}, 0, 24)  # fmt: skip
+PLANS = (ONE_LOST, LATE_LOSS, FULL, TWO_LOST, CONVICTED, PACKED)
+
 
 def all_files() -> dict[str, dict]:
-    attempts = {plan.name: Attempt(plan) for plan in (ONE_LOST, LATE_LOSS, FULL, TWO_LOST, CONVICTED)}
+    attempts = {plan.name: Attempt(plan) for plan in PLANS}
     # Deliveries repeat every commitment for every site: whole where bad cases need them, else by digest.
     files = {f"attempt_{name}.json": attempt_json(a, name in (ONE_LOST.name, TWO_LOST.name))
              for name, a in attempts.items()}  # fmt: skip
     files["components.json"] = components_json()
+    files["packed.json"] = packed_json(FORMAT)
     pair = attempts[ONE_LOST.name], attempts[TWO_LOST.name]
     for name, cases in (("worker", worker_cases(*pair)), ("coordinator", coordinator_cases(*pair))):
         assert len({c.name for c in cases}) == len(cases)

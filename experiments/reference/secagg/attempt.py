@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from . import messages as m
+from . import packed
 from . import primitives as p
 from .coordinator import Convicted, Coordinator
 from .worker import Draws, Expected, Worker
@@ -24,6 +25,7 @@ class Plan:
     elements: int
     losses: dict[int, str]
     cheat: int = 0
+    modulus_bits: int = 32  # 24: x is an encoded delta, and vectors are packed
 
 
 class CheatingWorker(Worker):
@@ -62,7 +64,7 @@ class World:
         )  # fmt: skip
         self.expected = Expected(
             self.id, self.offer.charter, self.offer.base_model, self.offer.adapter, plan.elements,
-            frozenset(name.split("/")[2] for name in self.names.values()),
+            frozenset(name.split("/")[2] for name in self.names.values()), plan.modulus_bits,
         )  # fmt: skip
         self.new_adapter = self.secret("new adapter")
         self.u1_size = sum(plan.losses.get(i) != "advert" for i in self.sites)
@@ -86,7 +88,18 @@ class World:
     def ledger_head(self, site: int) -> bytes:
         return self.secret(f"ledger {site}")
 
+    def rotation_seed(self) -> bytes:
+        return packed.rotation_seed(self.id.job, self.id.round, self.id.attempt)
+
+    def delta(self, site: int) -> np.ndarray:
+        return packed.numbers(self.secret(f"delta {site}"), self.plan.elements - 1)
+
+    def metric(self, site: int) -> float:
+        return site * 1.25 - 3
+
     def x(self, site: int) -> np.ndarray:
+        if self.plan.modulus_bits == 24:
+            return packed.encode(self.delta(site), self.metric(site), self.rotation_seed())
         return p.mask_words(self.secret(f"plain {site}"), 0, self.plan.elements)
 
     def worker(self, site: int) -> Worker:
@@ -98,7 +111,7 @@ class World:
 
     def coordinator(self) -> Coordinator:
         public = {i: self.identities[i].public for i in self.sites}
-        return Coordinator(self.offer, self.coordinator_key, public, self.chain_of)
+        return Coordinator(self.offer, self.coordinator_key, public, self.chain_of, self.plan.modulus_bits)
 
 
 class Attempt:
@@ -157,14 +170,14 @@ class Attempt:
             return
         assert not self.world.plan.cheat
         expected = sum((self.world.x(i) for i in c.u3), np.zeros(c.offer.elements, dtype="<u4"))
-        assert (self.total == expected).all()
+        assert p.wire_bytes(self.total, c.modulus_bits) == p.wire_bytes(expected, c.modulus_bits)
         self.result = c.result(self.total, self.world.new_adapter)
         for i in self.unmasks:
             self.workers[i].on_result(self.result)
 
 
-def words_hex(words: np.ndarray) -> str:
-    return words.astype("<u4").tobytes().hex()
+def words_hex(words: np.ndarray, bits: int = 32) -> str:
+    return p.wire_bytes(words, bits).hex()
 
 
 def signed_json(message: m.Signed) -> dict:
@@ -214,10 +227,18 @@ def attempt_json(attempt: Attempt, whole_deliveries: bool = True) -> dict:
         "bundle": signed_json(attempt.bundle),
         "unmasks": by_site(attempt.unmasks),
     }
+    if w.plan.modulus_bits == 24:
+        record["encoding"] = {
+            "modulus_bits": 24, "clip": packed.CLIP, "scale": packed.SCALE, "metric_bound": packed.METRIC_BOUND,
+            "metric_scale": packed.METRIC_SCALE, "rotation_seed": w.rotation_seed().hex(),
+        }  # fmt: skip
     if attempt.total is None:
         record["convicted"] = w.plan.cheat
         return record
-    record["sum"] = words_hex(attempt.total)
+    record["sum"] = words_hex(attempt.total, w.plan.modulus_bits)
+    if w.plan.modulus_bits == 24:
+        mean, metric = packed.decode(attempt.total, len(c.u3), w.rotation_seed())
+        record |= {"mean_delta": mean.tobytes().hex(), "metric_sum": metric}
     record["new_adapter"] = w.new_adapter.hex()
     record["result"] = signed_json(attempt.result)
     return record
@@ -225,7 +246,7 @@ def attempt_json(attempt: Attempt, whole_deliveries: bool = True) -> dict:
 
 def site_json(w: World, site: int) -> dict:
     d = w.draws(site)
-    return {
+    record = {
         "site": site,
         "id": w.names[site],
         "chain": w.chain_of[site],
@@ -237,8 +258,11 @@ def site_json(w: World, site: int) -> dict:
         "mask_key_coefficients": [c.hex() for c in d.mask_key_coefficients],
         "seed_coefficients": [c.hex() for c in d.seed_coefficients],
         "salts": [[a.hex(), b.hex()] for a, b in d.salts],
-        "x": words_hex(w.x(site)),
+        "x": words_hex(w.x(site), w.plan.modulus_bits),
     }
+    if w.plan.modulus_bits == 24:
+        record |= {"delta": w.delta(site).tobytes().hex(), "metric": w.metric(site)}
+    return record
 
 
 def input_json(attempt: Attempt, site: int) -> dict:
@@ -247,5 +271,5 @@ def input_json(attempt: Attempt, site: int) -> dict:
     record = {"site": site} | signed_json(header)
     record["self_mask_key"] = own.hex()
     record["pair_mask_keys"] = [{"site": j, "key": key.hex()} for j, key in pairs.items()]
-    record["y"] = words_hex(y)
+    record["y"] = words_hex(y, attempt.world.plan.modulus_bits)
     return record

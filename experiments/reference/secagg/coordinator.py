@@ -19,8 +19,10 @@ class Convicted(Exception):
 class Coordinator:
     """Takes the messages of a step one by one; close_* fixes the step's set and makes the next messages."""
 
-    def __init__(self, offer: m.Offer, key: p.Identity, sites: dict[int, bytes], chains: dict[int, str]):
+    def __init__(self, offer: m.Offer, key: p.Identity, sites: dict[int, bytes], chains: dict[int, str],
+                 modulus_bits: int = 32):  # fmt: skip
         """sites: each site's identity key."""
+        self.modulus_bits = modulus_bits  # the job's
         self.offer, self.key, self.sites, self.chains = offer, key, sites, chains
         self.t0 = m.transcript_t0(offer)
         self.step = "advert"
@@ -100,11 +102,11 @@ class Coordinator:
             require(header.t2 == self.t2, "transcript")
             require(header.elements == self.offer.elements, "elements")
             require(header.elements == len(y), "digest")
-            require(header.sha256 == p.sha256(y.astype("<u4").tobytes()), "digest")
+            require(header.sha256 == p.sha256(p.wire_bytes(y, self.modulus_bits)), "digest")
 
         site = message.what.site
         self._receive(message, site, "input", self.u2, check)
-        self.uploads[site] = y
+        self.uploads[site] = y & np.uint32(2**self.modulus_bits - 1)  # no more was sent
 
     def close_inputs(self) -> m.Signed:
         headers = self.got["input"]
@@ -165,10 +167,10 @@ class Coordinator:
                 mask = p.mask_words(key, 0, len(total))
                 total = total - mask if j < i else total + mask
         self.step = "result"
-        return total
+        return total & np.uint32(2**self.modulus_bits - 1)
 
     def result(self, total: np.ndarray, new_adapter: bytes) -> m.Signed:
-        digest = p.sha256(total.astype("<u4").tobytes())
+        digest = p.sha256(p.wire_bytes(total, self.modulus_bits))
         return self.sign(m.Result(self.offer.id, self.t2, self.u3, digest, new_adapter))
 
 

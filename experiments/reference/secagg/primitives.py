@@ -75,6 +75,11 @@ def unseal(key: bytes, aad: bytes, cipher: bytes) -> bytes | None:
         return None
 
 
+def wire_bytes(words: np.ndarray, bits: int) -> bytes:
+    """The low 32 or 24 bits of each word, little endian, without gaps."""
+    return words.astype("<u4").view(np.uint8).reshape(-1, 4)[:, : bits // 8].tobytes()
+
+
 def mask_words(key: bytes, first: int, count: int) -> np.ndarray:
     """Words first .. first+count-1 of G(key): AES-256-CTR, a 128-bit big-endian counter that starts at 0."""
     block, skip = divmod(4 * first, 16)

@@ -54,6 +54,7 @@ class Expected:
     adapter: bytes
     elements: int
     jurisdictions: frozenset[str]
+    modulus_bits: int = 32  # the job's
     max_attempts: int = 8
     min_deadlines: tuple[int, ...] = (1_000,) * 5
     max_deadlines: tuple[int, ...] = (600_000, 600_000, 86_400_000, 600_000, 600_000)
@@ -255,7 +256,8 @@ class Worker:
         for j, key in pairs.items():
             mask = p.mask_words(key, 0, len(x))
             y = y + mask if j < self.site else y - mask
-        self.header = m.InputHeader(self.expected.id, self.site, self.t2, len(y), p.sha256(y.astype("<u4").tobytes()))
+        digest = p.sha256(p.wire_bytes(y, self.expected.modulus_bits))
+        self.header = m.InputHeader(self.expected.id, self.site, self.t2, len(y), digest)
         self.phase = 4
         return y, m.sign(self.key, self.header)
 

@@ -8,7 +8,9 @@
 #include <thread>
 #include <vector>
 
+#include "privacy/crypto/hash.h"
 #include "privacy/mechanism/clip.h"
+#include "privacy/mechanism/rotation.h"
 
 namespace concordat {
 
@@ -276,6 +278,158 @@ TEST(EncoderTest, RefusesPiecesThatAreNotBlocks) {
   EXPECT_FALSE(encoder.Encode(0, std::span(out).first(100)).ok());
   EXPECT_FALSE(encoder.Encode(0, out).ok());
   EXPECT_FALSE(encoder.Encode(4 * kEncodeBlockElements, std::span(out).first(1)).ok());
+}
+
+// ---- Words of 24 bits: the delta is rotated.
+
+EncodingConfig Packed(uint64_t elements, uint32_t sites) {
+  EncodingConfig c = Config(elements, sites);
+  c.modulus_bits = kPackedBits;
+  c.rotation = RotationSeed({crypto::Sha256(AsBytes("job")), 3, 1});
+  return c;
+}
+
+// What travels: packed, unpacked, added up.
+void AddAsSent(std::span<const uint32_t> words, std::vector<uint32_t>& sum) {
+  Bytes packed(VectorBytes(words.size(), kPackedBits));
+  PackWords(words, kPackedBits, packed);
+  AddPackedWords(packed, kPackedBits, sum);
+}
+
+double Distance(std::span<const float> a, std::span<const double> b) {
+  double sum = 0;
+  for (size_t i = 0; i < a.size(); ++i) sum += (a[i] - b[i]) * (a[i] - b[i]);
+  return std::sqrt(sum);
+}
+
+TEST(PackedEncoderTest, SumsOfPackedVectorsDecodeToTheWeightedMeanForEveryLength) {
+  for (const uint64_t d : {1, 2, 3, 4, 7, 100, 8192, 70'001}) {
+    EncodingConfig c = Packed(d, 4);
+    c.clip = 50;
+    c.metrics = {{.name = MetricName::kTrainLossSum, .bound = 1000, .scale = 100}};
+    const EncodingPlan plan = Plan(c);
+    std::vector<uint32_t> sum(plan.total_elements());
+    std::vector<double> expected(d);
+    double metric = 0;
+    for (uint32_t site = 0; site < 4; ++site) {
+      const uint32_t weight = site + 1;
+      const std::vector<float> delta = Weights(d, site, 0.01F);
+      const double value = site % 2 == 0 ? 10.25 * weight : -20.5;
+      AddAsSent(EncodeAll(Encoder::Make(plan, delta, weight, std::vector<double>{value},
+                                        Seed(static_cast<uint8_t>(site)))
+                              .value()),
+                sum);
+      for (size_t i = 0; i < d; ++i) expected[i] += weight / 10.0 * delta[i];
+      metric += value;
+    }
+    const DecodedSum back = Decode(plan, sum, 10).value();
+    // Each of the d integers of a site is off by less than 1; a rotation keeps the length of all that.
+    EXPECT_LT(Distance(back.mean_delta, expected), 4 * std::sqrt(static_cast<double>(d)) / plan.scale() / 10)
+        << d;
+    EXPECT_NEAR(back.metric_sums[0], metric, 4 * 0.5 / 100 + 1e-9);
+  }
+}
+
+TEST(PackedEncoderTest, NoiseAndRoundingAreUnbiasedAfterTheRotationIsUndone) {
+  EncodingConfig c = Packed(100'000, 3);
+  c.noise_stddev = 1000;
+  const EncodingPlan plan = Plan(c);
+  const std::vector<float> delta = Weights(c.elements, 2, 0.001F);
+  std::vector<uint32_t> sum(plan.total_elements());
+  for (uint8_t site = 0; site < 3; ++site)
+    AddAsSent(EncodeAll(Encoder::Make(plan, delta, 1, {}, Seed(site)).value()), sum);
+  const DecodedSum back = Decode(plan, sum, 3).value();
+  double mean = 0, squares = 0;
+  for (size_t i = 0; i < delta.size(); ++i) {
+    const double error = (static_cast<double>(back.mean_delta[i]) - delta[i]) * plan.scale();
+    mean += error / static_cast<double>(delta.size());
+    squares += error * error / static_cast<double>(delta.size());
+  }
+  // Of the mean of three: variance σ²/3 and up to 1/12 from rounding. Six standard deviations of each.
+  const double variance = 1000.0 * 1000 / 3, root_d = std::sqrt(static_cast<double>(delta.size()));
+  EXPECT_LT(std::abs(mean), 6 * std::sqrt(variance) / root_d);
+  EXPECT_NEAR(squares, variance, 6 * variance * std::sqrt(2.0) / root_d + 1);
+}
+
+// One coordinate holds the whole clip at every site: of 32 bits it would take 23, here it is spread.
+TEST(PackedEncoderTest, ASpikeThatWouldWrapIsSpreadAndComesBackWhole) {
+  EncodingConfig c = Packed(100'000, 10);
+  c.scale = 1e6;  // s·c = 2e6, ten sites: 2e7 > 2^23
+  const EncodingPlan plan = Plan(c);
+  EXPECT_LE(plan.log2_overflow(), -60);
+  std::vector<float> delta(c.elements, 0);
+  delta[77'777] = 2;
+  std::vector<uint32_t> sum(plan.total_elements());
+  for (uint8_t site = 0; site < 10; ++site) {
+    const auto words = EncodeAll(Encoder::Make(plan, delta, 1, {}, Seed(site)).value());
+    int32_t largest = 0;
+    for (const uint32_t word : words) largest = std::max(largest, std::abs(CentreLift(word, kPackedBits)));
+    EXPECT_LT(largest, 2e6 / 256 * 9);  // D = 2^16
+    AddAsSent(words, sum);
+  }
+  const DecodedSum back = Decode(plan, sum, 10).value();
+  const std::vector<double> expected(delta.begin(), delta.end());
+  EXPECT_NEAR(back.mean_delta[77'777], 2, 1e-4);
+  EXPECT_LT(Distance(back.mean_delta, expected), 1e-3);
+}
+
+TEST(PackedEncoderTest, EveryVectorThatIsSentIsWithinTheSensitivity) {
+  for (uint8_t seed = 0; seed < 20; ++seed) {
+    const EncodingPlan plan = Plan(Packed(5000, 3));
+    const auto words = EncodeAll(Encoder::Make(plan, Weights(5000, seed, 5), 1, {}, Seed(seed)).value());
+    uint64_t squares = 0;
+    for (const uint32_t word : words) {
+      const int64_t v = CentreLift(word, kPackedBits);
+      squares += static_cast<uint64_t>(v * v);
+    }
+    EXPECT_LE(squares, plan.sensitivity_squared());
+  }
+}
+
+TEST(PackedEncoderTest, ClipsToTheBoundAlsoWhatIsHuge) {
+  for (const float size : {5.0F, 1e30F}) {
+    EncodingConfig c = Packed(1000, 1);
+    c.rounding = Rounding::kNearest;
+    c.scale = 1e6;
+    const EncodingPlan plan = Plan(c);
+    const Encoder encoder = Encoder::Make(plan, Weights(c.elements, 3, size), 1, {}, Seed(1)).value();
+    EXPECT_TRUE(encoder.clipped());
+    EXPECT_NEAR(L2Norm(Decode(plan, EncodeAll(encoder), 1)->mean_delta).value(), c.clip, 1e-4);
+  }
+}
+
+TEST(PackedEncoderTest, BlocksInAnyOrderMakeTheSameVectorAndTheDeltaMayGo) {
+  EncodingConfig c = Packed(2 * kEncodeBlockElements + 777, 3);
+  c.noise_stddev = 3;
+  auto delta = std::make_unique<std::vector<float>>(Weights(c.elements, 5, 0.001F));
+  const Encoder encoder = Encoder::Make(Plan(c), *delta, 1, {}, Seed(9)).value();
+  const auto whole = EncodeAll(encoder);
+  delta.reset();  // the encoder has its rotated copy
+  std::vector<uint32_t> parts(whole.size());
+  const std::span<uint32_t> out(parts);
+  ASSERT_TRUE(encoder.Encode(2 * kEncodeBlockElements, out.subspan(2 * kEncodeBlockElements)).ok());
+  ASSERT_TRUE(encoder.Encode(0, out.first(2 * kEncodeBlockElements)).ok());
+  EXPECT_EQ(parts, whole);
+}
+
+TEST(PackedEncoderTest, AnotherAttemptsRotationDoesNotDecode) {
+  EncodingConfig c = Packed(1000, 1);
+  c.scale = 1e5;
+  const std::vector<float> delta = Weights(1000, 1, 0.01F);
+  const std::vector<double> expected(delta.begin(), delta.end());
+  const auto words = EncodeAll(Encoder::Make(Plan(c), delta, 1, {}, Seed(1)).value());
+  EncodingConfig other = c;
+  other.rotation = RotationSeed({crypto::Sha256(AsBytes("job")), 3, 2});
+  EXPECT_LT(Distance(Decode(Plan(c), words, 1)->mean_delta, expected), 0.02);
+  EXPECT_GT(Distance(Decode(Plan(other), words, 1)->mean_delta, expected), 0.1);
+}
+
+TEST(PackedEncoderTest, RefusesNumbersThatAreNoneBeforeItRotates) {
+  std::vector<float> delta(1000, 0.001F);
+  delta[17] = std::numeric_limits<float>::infinity();
+  const Status status = Encoder::Make(Plan(Packed(1000, 1)), delta, 1, {}, Seed(1)).status();
+  EXPECT_EQ(status.code(), StatusCode::kInvalidArgument);
+  EXPECT_NE(Message(status).find("element 17 of 1000"), std::string_view::npos);
 }
 
 }  // namespace

@@ -6,6 +6,8 @@
 #include <functional>
 #include <limits>
 
+#include "privacy/mechanism/rotation.h"
+
 namespace concordat {
 namespace {
 
@@ -102,7 +104,10 @@ TEST(EncodingPlanTest, RefusesEachValueThatMakesNoSense) {
       [&](auto& c) { c.scale = nan; },
       [](auto& c) { c.scale = 1e300; },
       [](auto& c) { c.clip = 1e-320; },
-      [](auto& c) { c.modulus_bits = 24; },
+      [](auto& c) { c.modulus_bits = 0; },
+      [](auto& c) { c.modulus_bits = 25; },
+      [](auto& c) { c.modulus_bits = 16; },
+      [](auto& c) { c.modulus_bits = 64; },
       [](auto& c) { c.rounding = static_cast<Rounding>(7); },
       [](auto& c) { c.rounding = Rounding::kNearest; },
       [](auto& c) { c.noise_stddev = -1; },
@@ -123,6 +128,102 @@ TEST(EncodingPlanTest, RefusesEachValueThatMakesNoSense) {
     bad[i](c);
     EXPECT_EQ(EncodingPlan::Make(c).status().code(), StatusCode::kInvalidArgument) << "case " << i;
   }
+}
+
+// ---- Words of 24 bits.
+
+EncodingConfig Packed() {
+  EncodingConfig c = Good();
+  c.modulus_bits = kPackedBits;
+  c.metrics = {{.name = MetricName::kTrainLossSum, .bound = 8, .scale = 256, .noise_stddev = 100}};
+  return c;
+}
+
+// The bound as the header states it, worked out here from its parts.
+double RotatedLog2(double d, double block, double n, double sc, double share_variance) {
+  const double variance = n * n * sc * sc / block + n / 4 + n * share_variance;
+  const double room = 8388607 - n * sc * Rotation::ErrorBound(static_cast<uint64_t>(d)) - n * 0x1p-32;
+  return 1 + std::log2(d) - room * room / (2 * variance) / std::log(2.0) - n * std::log2(1 - 1e-9);
+}
+
+TEST(EncodingPlanTest, PackedVectorsHaveThreeBytesAnElement) {
+  const EncodingPlan plan = EncodingPlan::Make(Packed()).value();
+  EXPECT_TRUE(plan.rotated());
+  EXPECT_EQ(plan.vector_bytes(), 3'000'003U);
+  EXPECT_FALSE(EncodingPlan::Make(Good())->rotated());
+  EXPECT_EQ(EncodingPlan::Make(Good())->vector_bytes(), 4'000'008U);
+}
+
+// Lengths stay, so what one site can change does.
+TEST(EncodingPlanTest, TheRotationLeavesTheSensitivityAlone) {
+  EncodingConfig plain = Packed();
+  plain.modulus_bits = kPlainBits;
+  EXPECT_EQ(EncodingPlan::Make(Packed())->sensitivity_squared(),
+            EncodingPlan::Make(plain)->sensitivity_squared());
+}
+
+TEST(EncodingPlanTest, TheRotatedBoundIsTheOneThatTheHeaderStates) {
+  EncodingConfig c = Packed();
+  c.metrics.clear();
+  // Without the rotation 10 sites could reach 8.4e6 each and overflow with one coordinate; rotated they are
+  // spread over 2^19 coordinates. Noise takes the rest of the room.
+  c.scale = 1e6;
+  c.noise_stddev = 200'000;
+  const double expected = RotatedLog2(1e6, 524'288, 10, 1e6, 4e10);
+  ASSERT_LT(expected, -60);
+  EXPECT_NEAR(EncodingPlan::Make(c)->log2_overflow(), expected, 1e-3);
+  c.scale = 1e8;
+  EXPECT_GT(RotatedLog2(1e6, 524'288, 10, 1e8, 4e10), -60);
+  EXPECT_EQ(EncodingPlan::Make(c).status().code(), StatusCode::kInvalidArgument);
+}
+
+// k standard deviations of room, k² / 2 = ln(2d·2^60): the bound begins to refuse where it says.
+TEST(EncodingPlanTest, RefusesPackedNoiseExactlyWhereTheBoundPassesTwoToTheMinusSixty) {
+  EncodingConfig c = Packed();
+  c.metrics.clear();
+  const double k = std::sqrt(2 * (std::log(2e6) + 60 * std::log(2.0)));
+  c.noise_stddev = 8388607 / k / std::sqrt(10.0) * 0.9999;
+  ASSERT_TRUE(EncodingPlan::Make(c).ok());
+  EXPECT_NEAR(EncodingPlan::Make(c)->log2_overflow(), -60, 0.05);
+  c.noise_stddev *= 1.0002;
+  const Status status = EncodingPlan::Make(c).status();
+  EXPECT_EQ(status.code(), StatusCode::kInvalidArgument);
+  for (const char* said : {"24 bits", "lower its scale, its noise", "modulus_bits 32"})
+    EXPECT_NE(Message(status).find(said), std::string_view::npos) << said << " in: " << Message(status);
+  c.modulus_bits = kPlainBits;
+  EXPECT_TRUE(EncodingPlan::Make(c).ok());
+}
+
+TEST(EncodingPlanTest, MoreSitesThanFitAreRefused) {
+  EncodingConfig c = Packed();
+  c.metrics.clear();
+  c.noise_stddev = 120'000;
+  EXPECT_TRUE(EncodingPlan::Make(c).ok());
+  c.sites = 100;
+  EXPECT_EQ(EncodingPlan::Make(c).status().code(), StatusCode::kInvalidArgument);
+}
+
+// A handful of coordinates is not spread far: there the worst case is the smaller bound, and it is 0.
+TEST(EncodingPlanTest, AFewCoordinatesThatFitAtWorstNeverOverflow) {
+  EncodingConfig c = Packed();
+  c.metrics.clear();
+  c.elements = 3;
+  c.noise_stddev = 0;
+  c.scale = 800'000;  // 10·(800,000 + 1) < 2^23 − 1
+  EXPECT_EQ(EncodingPlan::Make(c)->log2_overflow(), -std::numeric_limits<double>::infinity());
+  c.scale = 900'000;
+  EXPECT_FALSE(EncodingPlan::Make(c).ok());
+}
+
+TEST(EncodingPlanTest, MetricsAreNotRotatedAndKeepTheirWorstCase) {
+  EncodingConfig c = Packed();
+  c.metrics[0].noise_stddev = 0;
+  c.metrics[0].scale = 8388607.0 / 10 / 8 - 1;
+  EXPECT_TRUE(EncodingPlan::Make(c).ok());
+  c.metrics[0].scale = 8388607.0 / 10 / 8 + 1;
+  const Status status = EncodingPlan::Make(c).status();
+  EXPECT_EQ(status.code(), StatusCode::kInvalidArgument);
+  EXPECT_NE(Message(status).find("train_loss_sum"), std::string_view::npos);
 }
 
 TEST(MetricNameTest, TextsAreReadBackAndOthersRefused) {

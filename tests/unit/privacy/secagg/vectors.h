@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "common/files.h"
+#include "privacy/mechanism/words.h"
 #include "tests/unit/privacy/secagg/harness.h"
 
 // Reads tests/vectors/v1, which experiments/reference makes: bodies come as bytes and are decoded here, by
@@ -34,14 +35,21 @@ std::array<uint8_t, N> Fixed(ByteView from) {
   std::copy(from.begin(), from.end(), out.begin());
   return out;
 }
-inline std::vector<uint32_t> WordsOfJson(const json& j) {
+inline std::vector<uint32_t> WordsOfJson(const json& j, uint32_t modulus_bits = kPlainBits) {
   const Bytes bytes = HexOf(j);
-  std::vector<uint32_t> words;
-  for (size_t i = 0; i + 4 <= bytes.size(); i += 4) {
-    words.push_back(uint32_t{bytes[i]} | uint32_t{bytes[i + 1]} << 8 | uint32_t{bytes[i + 2]} << 16 |
-                    uint32_t{bytes[i + 3]} << 24);
-  }
+  std::vector<uint32_t> words(bytes.size() / WordBytes(modulus_bits));
+  UnpackWords(bytes, modulus_bits, words);
   return words;
+}
+inline Digest DigestOfWords(const std::vector<uint32_t>& words, uint32_t modulus_bits) {
+  Bytes scratch;
+  return crypto::Sha256(WireBytes(words, modulus_bits, scratch));
+}
+inline std::vector<float> FloatsOfJson(const json& j) {
+  const Bytes bytes = HexOf(j);
+  std::vector<float> out(bytes.size() / sizeof(float));
+  if (!out.empty()) std::memcpy(out.data(), bytes.data(), out.size() * sizeof(float));
+  return out;
 }
 
 /// Gives the values it was told, in order, 32 bytes a draw. A draw of another size or one too many fails the

@@ -13,7 +13,9 @@ class Scene {
   explicit Scene(const std::string& name)
       : file(LoadVectors("attempt_" + name + ".json")),
         coordinator_key(crypto::SigningKey::FromSeed(SecretOfJson(file["coordinator_seed"]))),
-        offer(MessageOf<Offer>(file["offer"])) {
+        offer(MessageOf<Offer>(file["offer"])),
+        modulus_bits(file.contains("encoding") ? file["encoding"]["modulus_bits"].get<uint32_t>()
+                                               : kPlainBits) {
     for (const json& site : file["sites"]) {
       const auto id = SpiffeId::Parse(site["id"].get<std::string>()).value();
       keys_.push_back(crypto::SigningKey::FromSeed(SecretOfJson(site["identity_seed"])));
@@ -66,6 +68,7 @@ class Scene {
   json file;
   crypto::SigningKey coordinator_key;
   Signed<Offer> offer;
+  uint32_t modulus_bits;  // of the job
 
  private:
   std::vector<crypto::SigningKey> keys_;
@@ -97,8 +100,8 @@ class ReplayedWorker {
     if (step != "delivery") return;
     ASSERT_OK(round_.BeginInput(At(0)));
     ASSERT_OK(round_.TakeMasks());
-    const auto y = WordsOfJson((*s_.Find("inputs", site_))["y"]);
-    ASSERT_OK(round_.OnInput(y.size(), DigestOfWords(y), At(0)));
+    const auto y = WordsOfJson((*s_.Find("inputs", site_))["y"], s_.modulus_bits);
+    ASSERT_OK(round_.OnInput(y.size(), DigestOfWords(y, s_.modulus_bits), At(0)));
   }
   StatusOr<WorkerEffects> Give(const std::string& step, const json& record) {
     if (step == "offer") return round_.OnOffer(MessageOf<Offer>(record), At(0));
@@ -144,8 +147,8 @@ class ReplayedCoordinator {
     const json& record = *s_.Find(ListOf(step), site);
     json upload;
     if (step == "input") {
-      const auto y = WordsOfJson(record["y"]);
-      upload = {{"elements", y.size()}, {"sha256", DigestOfWords(y).hex()}};
+      const auto y = WordsOfJson(record["y"], s_.modulus_bits);
+      upload = {{"elements", y.size()}, {"sha256", DigestOfWords(y, s_.modulus_bits).hex()}};
     }
     const auto effects = Give(step, record, upload);
     ASSERT_TRUE(effects.ok()) << step << ": " << effects.status();

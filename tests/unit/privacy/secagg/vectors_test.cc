@@ -1,4 +1,6 @@
 #include "privacy/crypto/hash.h"
+#include "privacy/mechanism/encoder.h"
+#include "privacy/mechanism/rotation.h"
 #include "privacy/secagg/commitment.h"
 #include "tests/unit/privacy/secagg/vectors_replay.h"
 
@@ -66,14 +68,15 @@ class WholeAttempt {
   void ExpectSum() {
     ASSERT_TRUE(unmask_.has_value());
     MaskStream(unmask_->keys).Apply(0, sum_);
-    EXPECT_EQ(sum_, WordsOfJson(s_.file["sum"]));
+    EXPECT_EQ(Packed(sum_), s_.file["sum"]);
     std::vector<uint32_t> plain(sum_.size(), 0);
     for (SiteIndex i : Sites("u3")) {
-      const auto x = WordsOfJson(s_.site(i)["x"]);
+      const auto x = Words(s_.site(i)["x"]);
       for (size_t e = 0; e < x.size(); ++e) plain[e] += x[e];
     }
-    EXPECT_EQ(sum_, plain);
-    Absorb(coordinator_.Finish(DigestOfJson(s_.file["new_adapter"]), DigestOfWords(sum_), At(0)));
+    EXPECT_EQ(Packed(plain), s_.file["sum"]);
+    const Digest digest = DigestOfWords(sum_, s_.modulus_bits);
+    Absorb(coordinator_.Finish(DigestOfJson(s_.file["new_adapter"]), digest, At(0)));
     for (const json& r : s_.file["unmasks"]) {
       ExpectSame(Sent<Result>(r["site"]), s_.file["result"]);
       ASSERT_OK(Worker(r).OnResult(Sent<Result>(r["site"]), At(0)));
@@ -96,10 +99,16 @@ class WholeAttempt {
     }
   }
   const Scene& scene() const { return s_; }
+  const std::vector<uint32_t>& sum() const { return sum_; }
 
  private:
   WorkerRound& Worker(const json& record) { return workers_[record["site"].get<size_t>() - 1]; }
   std::vector<SiteIndex> Sites(const char* set) const { return s_.file[set].get<std::vector<SiteIndex>>(); }
+  std::vector<uint32_t> Words(const json& j) const { return WordsOfJson(j, s_.modulus_bits); }
+  std::string Packed(const std::vector<uint32_t>& words) const {
+    Bytes scratch;
+    return Hex(WireBytes(words, s_.modulus_bits, scratch));
+  }
   void Lose(const std::string& step) {
     for (SiteIndex i : s_.LostAt(step)) Absorb(coordinator_.OnLost(i, At(0)));
   }
@@ -109,7 +118,7 @@ class WholeAttempt {
     if (effects->unmask.has_value()) unmask_ = effects->unmask;
     if (effects->aborted.has_value()) aborted_ = effects->aborted;
     for (SiteIndex i : effects->accept) {
-      const auto y = WordsOfJson((*s_.Find("inputs", i))["y"]);
+      const auto y = Words((*s_.Find("inputs", i))["y"]);
       for (size_t e = 0; e < y.size(); ++e) sum_[e] += y[e];
     }
   }
@@ -142,11 +151,12 @@ class WholeAttempt {
       EXPECT_EQ(Hex(masks[k].key.view()), pair["key"]);
       EXPECT_EQ(masks[k].sign, pair["site"].get<int>() < int{site} ? 1 : -1);
     }
-    auto y = WordsOfJson(s_.site(site)["x"]);
+    auto y = Words(s_.site(site)["x"]);
     MaskStream(masks).Apply(0, y);
-    EXPECT_EQ(y, WordsOfJson(r["y"]));
-    const auto header = Answer<InputHeader>(Worker(r).OnInput(y.size(), DigestOfWords(y), At(0)), r);
-    Absorb(coordinator_.OnUploaded(site, y.size(), DigestOfWords(y), header, At(0)));
+    EXPECT_EQ(Packed(y), r["y"]);
+    const Digest digest = DigestOfWords(y, s_.modulus_bits);
+    const auto header = Answer<InputHeader>(Worker(r).OnInput(y.size(), digest, At(0)), r);
+    Absorb(coordinator_.OnUploaded(site, y.size(), digest, header, At(0)));
   }
 
   Scene s_;
@@ -174,8 +184,99 @@ TEST_P(VectorAttemptTest, SaysTheReferencesBytesAtEveryStep) {
 }
 INSTANTIATE_TEST_SUITE_P(Version1, VectorAttemptTest,
                          ::testing::Values("n4_one_lost", "n4_lost_after_upload", "n5_full",
-                                           "n7_two_lost_early", "n4_convicted"),
+                                           "n7_two_lost_early", "n4_convicted", "n4_packed_one_lost"),
                          [](const auto& info) { return std::string(info.param); });
+
+std::vector<uint32_t> Bits(std::span<const float> values) {
+  std::vector<uint32_t> out;
+  for (const float v : values) out.push_back(std::bit_cast<uint32_t>(v));
+  return out;
+}
+
+/// The encoding of a packed attempt: nearest rounding, no noise, one metric.
+EncodingPlan PlanOf(const Scene& scene) {
+  const json& e = scene.file["encoding"];
+  EncodingConfig config;
+  config.elements = scene.offer.body.elements - 1;
+  config.clip = e["clip"];
+  config.scale = e["scale"];
+  config.modulus_bits = scene.modulus_bits;
+  config.rotation = RotationSeed(scene.offer.body.id);
+  config.rounding = Rounding::kNearest;
+  config.sites = static_cast<uint32_t>(scene.n());
+  config.metrics = {
+      {.name = MetricName::kTrainLossSum, .bound = e["metric_bound"], .scale = e["metric_scale"]}};
+  return EncodingPlan::Make(config).value();
+}
+
+TEST(VectorPackedTest, TheEncodedDeltasAndTheDecodedSumOfAPackedAttemptAreTheReferences) {
+  WholeAttempt attempt("n4_packed_one_lost");
+  const Scene& scene = attempt.scene();
+  const EncodingPlan plan = PlanOf(scene);
+  EXPECT_EQ(plan.config().rotation.hex(), scene.file["encoding"]["rotation_seed"]);
+  for (const json& site : scene.file["sites"]) {
+    const auto delta = FloatsOfJson(site["delta"]);
+    const std::vector<double> metrics = {site["metric"]};
+    ASSERT_OK_AND_ASSIGN(const Encoder encoder, Encoder::Make(plan, delta, 1, metrics, Secret32()));
+    std::vector<uint32_t> words(plan.total_elements());
+    ASSERT_OK(encoder.Encode(0, words));
+    Bytes scratch;
+    EXPECT_EQ(Hex(WireBytes(words, kPackedBits, scratch)), site["x"]);
+  }
+  attempt.KeySteps();
+  attempt.InputSteps();
+  attempt.ClosingSteps();
+  attempt.ExpectSum();
+  const size_t survivors = scene.file["u3"].size();
+  ASSERT_OK_AND_ASSIGN(const DecodedSum decoded, Decode(plan, attempt.sum(), survivors));
+  EXPECT_EQ(Bits(decoded.mean_delta), Bits(FloatsOfJson(scene.file["mean_delta"])));
+  EXPECT_EQ(decoded.metric_sums.at(0), scene.file["metric_sum"].get<double>());
+}
+
+TEST(VectorPackedTest, RotationsAndTheirSeedsAreTheReferencesForAnyNumberOfThreads) {
+  const json file = LoadVectors("packed.json");
+  for (const json& v : file["rotation_seeds"])
+    EXPECT_EQ(RotationSeed({DigestOfJson(v["job"]), v["round"], v["attempt"]}).hex(), v["seed"]);
+  const auto digest = [](std::span<const float> x) {
+    return crypto::Sha256({reinterpret_cast<const uint8_t*>(x.data()), x.size_bytes()}).hex();
+  };
+  for (const json& v : file["rotations"]) {
+    const size_t d = v["elements"];
+    SCOPED_TRACE(d);
+    std::vector<uint32_t> words(d);
+    const std::vector<MaskKey> keys{{SecretOfJson(v["numbers_key"]), 1}};
+    MaskStream(keys).Apply(0, words);
+    std::vector<float> x(d);
+    for (size_t i = 0; i < d; ++i) x[i] = static_cast<float>(static_cast<int32_t>(words[i])) * 0x1p-31F;
+    if (v.contains("numbers")) {
+      EXPECT_EQ(Bits(x), Bits(FloatsOfJson(v["numbers"])));
+    }
+    const Rotation rotation(DigestOfJson(v["seed"]), d);
+    for (const unsigned threads : {1U, 3U}) {
+      auto there = x, back = x;
+      rotation.Apply(there, threads);
+      rotation.Undo(back, threads);
+      if (v.contains("rotated")) {
+        EXPECT_EQ(Bits(there), Bits(FloatsOfJson(v["rotated"])));
+        EXPECT_EQ(Bits(back), Bits(FloatsOfJson(v["unrotated"])));
+      }
+      EXPECT_EQ(digest(there), v["rotated_sha256"]);
+      EXPECT_EQ(digest(back), v["unrotated_sha256"]);
+    }
+  }
+}
+
+TEST(VectorPackedTest, PackedWordsAreTheReferences) {
+  const json file = LoadVectors("packed.json");
+  for (const json& v : file["packings"]) {
+    const auto words = WordsOfJson(v["words"]);
+    Bytes scratch;
+    EXPECT_EQ(Hex(WireBytes(words, kPackedBits, scratch)), v["packed"]);
+    auto low = words;
+    for (uint32_t& word : low) word &= 0xffffff;
+    EXPECT_EQ(WordsOfJson(v["packed"], kPackedBits), low);
+  }
+}
 
 const Scene& SceneOf(const json& bad) {
   static std::map<std::string, Scene> scenes;
