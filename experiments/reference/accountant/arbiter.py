@@ -112,8 +112,9 @@ class Inversion:
         d = max(1e-5, theta * 1e-3)
         mean = (log_m(theta + d) - log_m(theta - d)) / (2 * d)
         var = max((log_m(theta + d) - 2 * log_m(theta) + log_m(theta - d)) / (d * d), 1e-30)
-        # Period of the trapezoid rule in the loss: images are e^-45 and less.
-        high = min((log_m(theta + s) - log_m(theta) + 45) / s for s in np.geomspace(0.05, 50, 40) / math.sqrt(var))
+        # Period of the trapezoid rule in the loss: its images, e^{theta y} delta(y) a period further up and down, are
+        # e^-45 of the value and less. Above by Chernoff with a further tilt s, below because delta <= 1.
+        high = min((log_m(theta + s) - log_delta + 45) / s for s in np.geomspace(1e-3, 100, 80) / math.sqrt(var))
         period = max((45 - log_delta) / theta, high - mean, 12 * math.sqrt(var)) + 10 * math.sqrt(var)
         du = 2 * math.pi / period / fine
         u_max, count = self._reach(steps, pair, theta, var, du)
@@ -148,15 +149,19 @@ class Inversion:
 
     @staticmethod
     def _log_phi(loss, p, du, count):
-        out = np.empty(count, dtype=C)
-        turn = np.exp(1j * (L(du) * loss))
+        """ln sum p e^{iul}, by sum p (e^{iul} - 1): a million steps multiply its rounding, which is then in proportion
+        to what a step does."""
+        def turn(angle):
+            return -2 * np.sin(angle / 2)**2 + 1j * np.sin(angle)  # e^{i angle} - 1
+        z = np.zeros(count, dtype=C)
+        one = turn(L(du) * loss)
         for start in range(0, count, 64):
-            w = p * np.exp(1j * (L(du) * L(start) * loss))
+            d = turn(L(du) * L(start) * loss)
             for k in range(start, min(start + 64, count)):
-                out[k] = w.sum()
-                w = w * turn
-        out[0] = 1
-        return np.log(out)
+                z[k] = (p * d).sum()
+                d = d + one + d * one
+        z[0] = 0
+        return np.log1p(2 * z.real + np.abs(z)**2) / 2 + 1j * np.arctan2(z.imag, 1 + z.real)
 
     def log_delta(self, eps):
         s = self.theta + 1j * self.u
@@ -166,54 +171,66 @@ class Inversion:
             raise ValueError("no positive delta: tilt or ends are wrong")
         return self.log_scale - self.theta * L(eps) + np.log(total)
 
-    def epsilon(self, delta, guess):
+    def epsilon(self, delta, high):
+        """eps with that delta, at most `high`: halving, then the secant."""
         want = np.log(L(delta))
-        a, b = L(guess), L(guess) * L(0.97)
-        fa, fb = self.log_delta(a) - want, self.log_delta(b) - want
+
+        def excess(eps):
+            try:
+                return self.log_delta(eps) - want
+            except ValueError:  # so far out that delta is below the rounding here
+                return -np.inf
+        low, high = L(0), L(high)
+        for _ in range(12):
+            mid = (low + high) / 2
+            if excess(mid) > 0:
+                low = mid
+            else:
+                high = mid
+        a, b = low, high
+        fa, fb = excess(a), excess(b)
+        while not np.isfinite(fb) or abs(fb) > 3:
+            mid = (low + b) / 2
+            if excess(mid) > 0:
+                low, a, fa = mid, mid, excess(mid)
+            else:
+                b, fb = mid, excess(mid)
         for _ in range(60):
             c = b - fb * (b - a) / (fb - fa)
             a, fa = b, fb
-            b, fb = c, self.log_delta(c) - want
+            b, fb = c, excess(c)
             if abs(b - a) < 1e-17 * abs(b) or fb == 0 or fb == fa:
                 break
         return b
 
 
-VARIANTS = ((1.0, 1.0), (1.23, 0.9), (1.41, 1.07))
+VARIANTS = ((1.0, 0.6), (1.15, 0.5), (1.3, 0.42))
 
 
 def of_pair(steps, pair, delta=None, epsilon=None):
     """(value, relative error seen) of the quantity that was not given, in one direction."""
     log_m = coarse(steps, pair)
     if delta is not None:
-        want = math.log(delta)
-        f = lambda t: (log_m(t) - math.log1p(t) - t * math.log1p(1 / t) - want) / t
-        theta = least(f)
-        if pair_delta_at_zero(steps, pair, theta) <= delta:
+        if touched(steps) <= delta:
             return 0.0, 0.0
-        values = []
-        for fine, factor in VARIANTS:
-            inv = Inversion(steps, pair, theta * factor, want, fine)
-            values.append(inv.epsilon(delta, f(theta) * 0.93))
+        want = math.log(delta)
+        bound = lambda t: (log_m(t) - math.log1p(t) - t * math.log1p(1 / t) - want) / t
+        theta = least(bound)
+        high = bound(theta) * 1.01
+        # The moments' best tilt shows where eps is; the saddle is the tilt for that eps.
+        rough = float(Inversion(steps, pair, theta * 0.5, want, 0.8).epsilon(delta, high))
+        saddle = min(theta, least(lambda t: log_m(t) - t * rough))
+        values = [Inversion(steps, pair, saddle * factor, want, fine).epsilon(delta, high)
+                  for fine, factor in VARIANTS]
     else:
-        theta = least(lambda t: log_m(t) - t * epsilon - math.log1p(t) - t * math.log1p(1 / t))
-        rough = log_m(theta) - theta * epsilon
-        values = []
-        for fine, factor in VARIANTS:
-            inv = Inversion(steps, pair, theta * factor, rough - 5, fine)
-            values.append(np.exp(inv.log_delta(epsilon)))
+        theta = least(lambda t: log_m(t) - t * epsilon)
+        rough = log_m(theta) - theta * epsilon - 8
+        values = [np.exp(Inversion(steps, pair, theta * factor, rough, fine).log_delta(epsilon))
+                  for fine, factor in VARIANTS]
     spread = max(abs(v / values[0] - 1) for v in values)
     return float(values[0]), float(spread)
 
 
-def pair_delta_at_zero(steps, pair, theta):
-    """delta(0) is no more than the chance of being touched at all; a cheap no."""
-    touched = -math.expm1(sum(t * math.log1p(-q) if q < 1 else -math.inf for q, _, t in steps))
-    return touched
-
-
-def worst(steps, relation, delta=None, epsilon=None):
-    """({direction: value}, error) for a neighbour relation; the value is the largest."""
-    pairs = ("remove", "add") if relation == "add-remove" else ("replace",)
-    got = {p: of_pair(steps, p, delta, epsilon) for p in pairs}
-    return {p: v for p, (v, _) in got.items()}, max(e for _, e in got.values())
+def touched(steps):
+    """The chance of being in any batch: delta is no more, whatever eps."""
+    return -math.expm1(sum(t * math.log1p(-q) if q < 1 else -math.inf for q, _, t in steps))
