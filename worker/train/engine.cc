@@ -1,44 +1,13 @@
-#include "worker/train/engine.h"
-
 #include <cmath>
 #include <mutex>
-#include <new>
 
-#include "worker/train/cpu_kernels.h"
-#include "worker/train/decoder.h"
-#include "worker/train/torch_pch.h"
+#include "worker/train/engine_impl.h"
 
 namespace concordat::train {
 namespace {
 
-/// Runs `body` (returning Status or StatusOr) without autograd; what it throws becomes a status.
-template <typename F>
-auto Guarded(F body) -> decltype(body()) {
-  try {
-    const c10::InferenceMode guard;
-    return body();
-  } catch (const std::bad_alloc&) {
-    return ResourceExhausted("training engine: out of memory");
-  } catch (const c10::Error& e) {
-    const std::string what = e.what_without_backtrace();
-    const std::string line = what.substr(0, what.find('\n'));
-    if (what.find("out of memory") != std::string::npos ||
-        what.find("not enough memory") != std::string::npos) {
-      return ResourceExhausted("training engine: {}", line);
-    }
-    return Internal("training engine: {}", line);
-  } catch (const std::exception& e) {
-    return Internal("training engine: {}", e.what());
-  }
-}
-
-/// A run of neighbours that are trained: where it is in the adapter and in the delta.
-struct Run {
-  int64_t adapter = 0, delta = 0, count = 0;
-};
-
-std::vector<Run> TrainedRuns(const AdapterLayout& layout) {
-  std::vector<Run> runs;
+std::vector<TrainedRun> TrainedRuns(const AdapterLayout& layout) {
+  std::vector<TrainedRun> runs;
   for (const AdapterTensor& t : layout.tensors()) {
     if (!t.trained) continue;
     const auto adapter = static_cast<int64_t>(t.offset);
@@ -55,53 +24,11 @@ std::vector<Run> TrainedRuns(const AdapterLayout& layout) {
 }
 
 bool InUnit(double x) { return x >= 0 && x < 1; }
-bool NotNegative(double x) { return x >= 0 && std::isfinite(x); }
 
-class EngineImpl final : public Engine {
- public:
-  EngineImpl(AdapterLayout layout, const EngineOptions& options)
-      : layout_(std::move(layout)), options_(options), runs_(TrainedRuns(layout_)) {}
+}  // namespace
 
-  Status Init(const model::WeightSource& source);
-
-  const AdapterLayout& layout() const override { return layout_; }
-  std::string Description() const override;
-  Status SetAdapter(std::span<const float> adapter) override;
-  Status GetAdapter(std::span<float> out) const override;
-  Status ResetOptimizer(const OptimizerOptions& options) override;
-  StatusOr<StepResult> TrainStep(std::span<const Sequence> micro_batch, bool update,
-                                 double learning_rate) override;
-  StatusOr<StepResult> Evaluate(const Sequence& sequence) override;
-  StatusOr<std::vector<float>> LogLikelihoods(const Sequence& sequence) override;
-  StatusOr<std::vector<float>> Logits(std::span<const int32_t> tokens) override;
-  Status GetGradient(std::span<float> out) const override;
-
- private:
-  Status CheckTokens(std::span<const int32_t> tokens) const;
-  StatusOr<std::vector<int64_t>> Positions(const Sequence& sequence) const;
-  StatusOr<Decoder::Scores> Score(const Sequence& sequence, bool backward, bool each, StepResult& result);
-  /// Pools of threads belong to the process: another engine may have changed their number.
-  void UseThreads() const {
-    if (at::get_num_threads() != threads_) at::set_num_threads(threads_);
-  }
-  void ClearGradient();
-  Status Update(double learning_rate, StepResult& result);
-  void AdamW(const Run& run, const cpu::AdamWStep& step);
-
-  AdapterLayout layout_;
-  EngineOptions options_;
-  std::vector<Run> runs_;
-  Decoder::Config config_;
-  int threads_ = 1;
-  bool kernels_ = false;
-  at::Tensor adapter_;           // flat f32, layout order
-  at::Tensor gradient_, m_, v_;  // flat f32, delta order
-  std::unique_ptr<Decoder> decoder_;
-  bool stale_ = true;  // the decoder's copy of the factors is behind the masters
-  std::optional<OptimizerOptions> optimizer_;
-  int64_t steps_ = 0;
-  uint64_t pending_targets_ = 0;  // target tokens whose gradients wait for an update
-};
+EngineImpl::EngineImpl(AdapterLayout layout, const EngineOptions& options)
+    : layout_(std::move(layout)), options_(options), runs_(TrainedRuns(layout_)) {}
 
 Status EngineImpl::Init(const model::WeightSource& source) {
   config_.model = source.config();
@@ -167,6 +94,7 @@ Status EngineImpl::SetAdapter(std::span<const float> adapter) {
     if (!std::isfinite(x)) return InvalidArgument("adapter holds a value that is not finite");
   }
   return Guarded([&]() -> Status {
+    DpForget();
     // from_blob wants a pointer to what may change; copy_ only reads it.
     adapter_.copy_(at::from_blob(const_cast<float*>(adapter.data()), {adapter_.size(0)}, at::kFloat));
     stale_ = true;
@@ -207,6 +135,7 @@ Status EngineImpl::ResetOptimizer(const OptimizerOptions& options) {
     }
     m_.zero_();
     v_.zero_();
+    DpForget();
     ClearGradient();
     optimizer_ = options;
     steps_ = 0;
@@ -243,16 +172,13 @@ StatusOr<std::vector<int64_t>> EngineImpl::Positions(const Sequence& sequence) c
   return positions;
 }
 
-StatusOr<Decoder::Scores> EngineImpl::Score(const Sequence& sequence, bool backward, bool each,
-                                            StepResult& result) {
+StatusOr<Decoder::Scores> EngineImpl::Run(const Sequence& sequence, bool backward, bool each,
+                                          StepResult& result) {
   ASSIGN_OR_RETURN(const std::vector<int64_t> positions, Positions(sequence));
   UseThreads();
   if (stale_) decoder_->SyncAdapter();
   stale_ = false;
   Decoder::Scores scores = decoder_->Run(sequence.tokens, positions, backward, each);
-  if (!std::isfinite(scores.log_likelihood)) {
-    return InvalidArgument("the loss is not finite: base model or adapter hold values that overflow");
-  }
   result.loss_sum -= scores.log_likelihood;
   result.target_tokens += positions.size();
   result.correct_tokens += scores.correct;
@@ -260,9 +186,19 @@ StatusOr<Decoder::Scores> EngineImpl::Score(const Sequence& sequence, bool backw
   return scores;
 }
 
+StatusOr<Decoder::Scores> EngineImpl::Score(const Sequence& sequence, bool backward, bool each,
+                                            StepResult& result) {
+  ASSIGN_OR_RETURN(Decoder::Scores scores, Run(sequence, backward, each, result));
+  if (!std::isfinite(scores.log_likelihood)) {
+    return InvalidArgument("the loss is not finite: base model or adapter hold values that overflow");
+  }
+  return scores;
+}
+
 StatusOr<StepResult> EngineImpl::TrainStep(std::span<const Sequence> micro_batch, bool update,
                                            double learning_rate) {
   if (!optimizer_) return FailedPrecondition("TrainStep before ResetOptimizer");
+  if (dp_open_) return FailedPrecondition("TrainStep within a step of DP-SGD");
   if (!NotNegative(learning_rate)) return InvalidArgument("learning rate {} is out of range", learning_rate);
   StatusOr<StepResult> step = Guarded([&]() -> StatusOr<StepResult> {
     StepResult result;
@@ -292,7 +228,11 @@ Status EngineImpl::Update(double learning_rate, StepResult& result) {
   if (!std::isfinite(norm)) return InvalidArgument("the gradient is not finite: no update was made");
   result.gradient_norm = norm;
   const double clip = optimizer_->grad_clip;
-  const double scale = clip > 0 && norm > clip ? clip / norm : 1.0;
+  Optimize(learning_rate, clip > 0 && norm > clip ? mean * (clip / norm) : mean);
+  return OkStatus();
+}
+
+void EngineImpl::Optimize(double learning_rate, double grad_scale) {
   ++steps_;
   const auto t = static_cast<double>(steps_);
   const cpu::AdamWStep step{.rate = static_cast<float>(learning_rate),
@@ -300,16 +240,15 @@ Status EngineImpl::Update(double learning_rate, StepResult& result) {
                             .beta2 = static_cast<float>(optimizer_->beta2),
                             .epsilon = static_cast<float>(optimizer_->epsilon),
                             .weight_decay = static_cast<float>(optimizer_->weight_decay),
-                            .grad_scale = static_cast<float>(mean * scale),
+                            .grad_scale = static_cast<float>(grad_scale),
                             .bias1 = static_cast<float>(1 - std::pow(optimizer_->beta1, t)),
                             .bias2 = static_cast<float>(1 - std::pow(optimizer_->beta2, t))};
-  for (const Run& run : runs_) AdamW(run, step);
+  for (const TrainedRun& run : runs_) AdamW(run, step);
   ClearGradient();
   stale_ = true;
-  return OkStatus();
 }
 
-void EngineImpl::AdamW(const Run& run, const cpu::AdamWStep& step) {
+void EngineImpl::AdamW(const TrainedRun& run, const cpu::AdamWStep& step) {
   const at::Tensor p = adapter_.narrow(0, run.adapter, run.count);
   const at::Tensor g = gradient_.narrow(0, run.delta, run.count);
   const at::Tensor m = m_.narrow(0, run.delta, run.count);
@@ -356,8 +295,6 @@ StatusOr<std::vector<float>> EngineImpl::Logits(std::span<const int32_t> tokens)
     return std::vector<float>(logits.data_ptr<float>(), logits.data_ptr<float>() + logits.numel());
   });
 }
-
-}  // namespace
 
 StatusOr<std::unique_ptr<Engine>> Engine::Create(const model::WeightSource& source, const LoraSpec& lora,
                                                  const EngineOptions& options) {

@@ -10,6 +10,7 @@
 #include "aggregation/adapter_layout.h"
 #include "common/status.h"
 #include "worker/model/weight_source.h"
+#include "worker/train/dp_step.h"
 
 namespace concordat::train {
 
@@ -44,6 +45,13 @@ struct Sequence {
                                     ///< and scored. target[0] is ignored: nothing predicts the first token
 };
 
+/// A sequence of DP-SGD: text of one privacy unit alone (packed sequences would mix units, and are refused by
+/// having no form here).
+struct DpRecord {
+  Sequence sequence;
+  uint64_t unit = 0;  ///< person or record; only its order means something
+};
+
 struct StepResult {
   double loss_sum = 0;  ///< nats, over the target tokens
   uint64_t target_tokens = 0;
@@ -76,20 +84,39 @@ class Engine {
   /// "bf16 on cpu, AVX-512 kernels": for logs and reports.
   virtual std::string Description() const = 0;
 
-  /// Replaces all factors; flat, in the layout's order. InvalidArgument: wrong length, a value not finite.
+  /// Replaces all factors; flat, in the layout's order. An unfinished DP step is forgotten. InvalidArgument:
+  /// wrong length, a value not finite.
   virtual Status SetAdapter(std::span<const float> adapter) = 0;
   /// Copies all factors into `out` (adapter_elements). InvalidArgument: wrong length.
   virtual Status GetAdapter(std::span<float> out) const = 0;
 
-  /// Forgets moments, step count and accumulated gradients. InvalidArgument: a value out of range.
+  /// Forgets moments, step count, accumulated gradients and an unfinished DP step. InvalidArgument: a value
+  /// out of range.
   virtual Status ResetOptimizer(const OptimizerOptions& options) = 0;
   /// Adds the gradients of the summed loss of `micro_batch` to the accumulators; with `update`, divides them
   /// by all target tokens since the last update, clips, and takes one AdamW step of rate `learning_rate`.
   /// An update without any target token changes nothing.
-  /// FailedPrecondition: ResetOptimizer was never called. InvalidArgument: a malformed sequence, or a loss or
-  /// gradient that is not finite; accumulators are then cleared and the adapter is as before.
+  /// FailedPrecondition: ResetOptimizer was never called, or a DP step is open. InvalidArgument: a malformed
+  /// sequence, or a loss or gradient that is not finite; accumulators are then cleared and the adapter is as
+  /// before.
   virtual StatusOr<StepResult> TrainStep(std::span<const Sequence> micro_batch, bool update,
                                          double learning_rate) = 0;
+  /// Begins one logical step of DP-SGD; what an unfinished one had is forgotten. For each privacy unit the
+  /// gradient of its mean loss per target token is clipped to C over all factors together, rounded to the
+  /// grid and added in integers; DpUpdate adds noise once and takes one AdamW step. A physical batch is a
+  /// call of DpAdd: its size bounds nothing but the caller's memory, as the engine reads one sequence at a
+  /// time and that sequence's gradient is the sample's. Memory beside TrainStep's: 8 bytes for each trained
+  /// weight. FailedPrecondition: ResetOptimizer was never called. InvalidArgument: a value out of range.
+  virtual Status DpBegin(const DpStepConfig& config) = 0;
+  /// Adds records, units ascending, each unit's records together; a unit may go on in the next call. A unit
+  /// with a loss or gradient that is not finite is left out and counted, and nothing else changes.
+  /// FailedPrecondition: no DpBegin. InvalidArgument: a malformed sequence, a unit that was closed already;
+  /// the step is then forgotten, and so it is after any other error.
+  virtual Status DpAdd(std::span<const DpRecord> physical_batch) = 0;
+  /// Ends the step: noise of `noise_seed`, division by the public divisor, AdamW on the result (grad_clip is
+  /// not applied). An empty step is noise alone. \param noise_seed fresh for each step; the same one for
+  /// other data gives away their difference. Errors as DpBegin; the adapter is then as before.
+  virtual StatusOr<DpStepResult> DpUpdate(const Secret32& noise_seed, double learning_rate) = 0;
   /// Loss without gradients. Errors as TrainStep.
   virtual StatusOr<StepResult> Evaluate(const Sequence& sequence) = 0;
   /// Log-likelihood in nats of each target token, in order. Errors as TrainStep.

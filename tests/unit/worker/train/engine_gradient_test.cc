@@ -1,9 +1,8 @@
 #include <gtest/gtest.h>
 #include <torch/torch.h>
 
-#include <map>
-
 #include "tests/unit/worker/train/random_model.h"
+#include "tests/unit/worker/train/reference_model.h"
 
 // The engine's passes, written by hand, against a plain Llama under autograd in f64.
 namespace concordat::train {
@@ -21,104 +20,6 @@ constexpr ModelShape kWideHeads = {
 constexpr ModelShape kMiddleHeads = {
     .layers = 1, .hidden = 64, .intermediate = 64, .heads = 3, .kv_heads = 3, .head_dim = 48};
 constexpr uint32_t kVocab = 67;
-
-/// The same model in the most obvious ATen operations.
-class Reference {
- public:
-  Reference(const RandomModel& source, const AdapterLayout& layout, std::span<const float> adapter)
-      : source_(source), layout_(layout) {
-    for (const AdapterTensor& t : layout.tensors()) {
-      std::vector<float> values(adapter.begin() + static_cast<int64_t>(t.offset),
-                                adapter.begin() + static_cast<int64_t>(t.offset + t.elements()));
-      factors_[t.PeftName()] = torch::tensor(values)
-                                   .to(torch::kDouble)
-                                   .view({static_cast<int64_t>(t.rows), static_cast<int64_t>(t.cols)});
-      factors_[t.PeftName()].requires_grad_(true);
-    }
-  }
-
-  /// Sum of the targets' losses.
-  Tensor Loss(const Sequence& sequence) {
-    const Tensor ids = torch::tensor(std::vector<int64_t>(sequence.tokens.begin(), sequence.tokens.end()));
-    const Tensor log_p = torch::log_softmax(Logits(ids), -1);
-    Tensor loss = torch::zeros({}, torch::kDouble);
-    for (size_t i = 1; i < sequence.tokens.size(); ++i) {
-      if (sequence.target[i] != 0) loss = loss - log_p[static_cast<int64_t>(i) - 1][sequence.tokens[i]];
-    }
-    return loss;
-  }
-
-  Tensor Logits(const Tensor& ids) {
-    const ModelShape& s = source_.config().shape;
-    const int64_t tokens = ids.size(0);
-    Tensor x = Weight("model.embed_tokens.weight").index_select(0, ids);
-    for (uint32_t layer = 0; layer < s.layers; ++layer) {
-      const std::string prefix = "model.layers." + std::to_string(layer) + ".";
-      Tensor h = Norm(x, prefix + "input_layernorm.weight");
-      const auto heads = [&](LoraTarget target, int64_t count) {
-        return Linear(h, layer, target).view({tokens, count, s.head_dim}).transpose(0, 1);
-      };
-      const Tensor q = Rotate(heads(LoraTarget::kQ, s.heads));
-      const Tensor k = Rotate(heads(LoraTarget::kK, s.kv_heads)).repeat_interleave(s.heads / s.kv_heads, 0);
-      const Tensor v = heads(LoraTarget::kV, s.kv_heads).repeat_interleave(s.heads / s.kv_heads, 0);
-      Tensor scores = torch::matmul(q, k.transpose(1, 2)) / std::sqrt(static_cast<double>(s.head_dim));
-      scores = scores.masked_fill(torch::ones({tokens, tokens}, torch::kBool).triu(1), -INFINITY);
-      h = torch::matmul(torch::softmax(scores, -1), v).transpose(0, 1).reshape({tokens, -1});
-      x = x + Linear(h, layer, LoraTarget::kO);
-      h = Norm(x, prefix + "post_attention_layernorm.weight");
-      const Tensor inner =
-          torch::silu(Linear(h, layer, LoraTarget::kGate)) * Linear(h, layer, LoraTarget::kUp);
-      x = x + Linear(inner, layer, LoraTarget::kDown);
-    }
-    const bool tied = source_.config().tied_embeddings;
-    return torch::matmul(Norm(x, "model.norm.weight"),
-                         Weight(tied ? "model.embed_tokens.weight" : "lm_head.weight").t());
-  }
-
-  /// Gradient of a tensor after backward().
-  Tensor Gradient(const AdapterTensor& t) const { return factors_.at(t.PeftName()).grad(); }
-
- private:
-  Tensor Weight(const std::string& name) {
-    Tensor& w = weights_[name];
-    if (!w.defined()) {
-      const auto shape = source_.Shape(name).value();
-      std::vector<float> values(shape.first * shape.second);
-      EXPECT_TRUE(source_.Read(name, 0, values).ok());
-      w = torch::tensor(values)
-              .to(torch::kDouble)
-              .view({static_cast<int64_t>(shape.first), static_cast<int64_t>(shape.second)});
-    }
-    return w;
-  }
-  Tensor Norm(const Tensor& x, const std::string& name) {
-    return x * torch::rsqrt(x.square().mean(-1, true) + source_.config().rms_norm_eps) * Weight(name);
-  }
-  Tensor Linear(const Tensor& x, uint32_t layer, LoraTarget target) {
-    const std::string module =
-        "model.layers." + std::to_string(layer) + "." + std::string(LoraTargetModule(target));
-    Tensor y = torch::matmul(x, Weight(module + ".weight").t());
-    const std::string peft = "base_model.model." + module;
-    if (const auto a = factors_.find(peft + ".lora_A.weight"); a != factors_.end()) {
-      const Tensor b = factors_.at(peft + ".lora_B.weight");
-      y = y + layout_.spec().scale() * torch::matmul(torch::matmul(x, a->second.t()), b.t());
-    }
-    return y;
-  }
-  Tensor Rotate(const Tensor& x) {
-    const int64_t half = x.size(2) / 2;
-    const Tensor i = torch::arange(half, torch::kDouble);
-    const Tensor frequency = torch::pow(source_.config().rope_theta, -i / static_cast<double>(half));
-    const Tensor angle = torch::outer(torch::arange(x.size(1), torch::kDouble), frequency);
-    const Tensor a = x.narrow(2, 0, half);
-    const Tensor b = x.narrow(2, half, half);
-    return torch::cat({a * angle.cos() - b * angle.sin(), b * angle.cos() + a * angle.sin()}, 2);
-  }
-
-  const RandomModel& source_;
-  const AdapterLayout& layout_;
-  std::map<std::string, Tensor> weights_, factors_;
-};
 
 std::unique_ptr<Engine> MakeEngine(const RandomModel& model, const LoraSpec& lora, EngineOptions options) {
   if (options.threads == 0) options.threads = 2;
