@@ -40,6 +40,10 @@ JobMachine::JobMachine(const CoreContext& context, StoredJob stored, policy::Job
   if (phase_ == JobPhase::kRunning) phase_ = JobPhase::kWaiting;
   failure_ = stored.phase.failure;
   if (HasEnded(phase_)) text_ = stored.phase.failure_text;
+  for (const BlameRecord& record : stored.blames) {
+    if (record.id.round != rounds_done()) continue;
+    (record.blame == Blame::kExcluded ? excluded_ : accusers_).insert(record.worker);
+  }
   // An attempt that was offered may be known to any worker: its number is spent, whatever became of it.
   if (stored.last_attempt && stored.last_attempt->round == rounds_done()) {
     next_attempt_ = stored.last_attempt->attempt + 1;
@@ -80,17 +84,19 @@ void JobMachine::Reopen(CoreEffects* fx) const {
   if (stale_log_) fx->persist.push_back(AttemptClosedRecord{*stale_log_});
   if (attempt_ == nullptr) return;
   const secagg::CoordinatorRound& round = attempt_->round->round();
-  const uint64_t bytes = round.offer().elements * 4;
+  const uint32_t bits = spec_->privacy.modulus_bits;
+  const uint64_t bytes = VectorBytes(round.offer().elements, bits);
   fx->began.push_back({attempt_->id, attempt_->roster});
   fx->notes.push_back(fmt::format("{}: goes on after a restart at step \"{}\"", attempt_->id.Brief(),
                                   secagg::CoordinatorPhaseName(round.phase())));
   const auto& uploads = attempt_->round->uploads();
   for (const auto& [site, header] : uploads)
-    fx->accept_uploads.push_back({attempt_->id, attempt_->roster.at(site - 1), bytes, header.body.sha256});
+    fx->accept_uploads.push_back(
+        {attempt_->id, attempt_->roster.at(site - 1), bytes, header.body.sha256, bits});
   if (round.phase() != CoordinatorPhase::kInput) return;
   for (const SiteIndex site : round.dealers())
     if (!uploads.contains(site))
-      fx->open_uploads.push_back({attempt_->id, attempt_->roster.at(site - 1), bytes, {}});
+      fx->open_uploads.push_back({attempt_->id, attempt_->roster.at(site - 1), bytes, {}, bits});
 }
 
 void JobMachine::SetUp() {
@@ -297,14 +303,15 @@ void JobMachine::Absorb(secagg::LoggedEffects effects, Instant now, CoreEffects*
     for (const SiteIndex site : *effects.survivors) record.survivors.push_back(worker(site));
     fx->persist.push_back(std::move(record));
   }
-  const uint64_t bytes = a.round->round().offer().elements * 4;
+  const uint32_t bits = spec_->privacy.modulus_bits;
+  const uint64_t bytes = VectorBytes(a.round->round().offer().elements, bits);
   for (const SiteIndex site : effects.accept)
-    fx->accept_uploads.push_back({a.id, worker(site), bytes, a.round->uploads().at(site).body.sha256});
+    fx->accept_uploads.push_back({a.id, worker(site), bytes, a.round->uploads().at(site).body.sha256, bits});
   const CoordinatorPhase before = a.phase;
   a.phase = effects.phase;
   if (before < CoordinatorPhase::kInput && a.phase == CoordinatorPhase::kInput) {
     for (const SiteIndex site : a.round->round().dealers())
-      fx->open_uploads.push_back({a.id, worker(site), bytes, {}});
+      fx->open_uploads.push_back({a.id, worker(site), bytes, {}, bits});
   }
   if (before == CoordinatorPhase::kInput && a.phase != CoordinatorPhase::kInput)
     fx->close_uploads.push_back(a.id);
@@ -322,20 +329,28 @@ void JobMachine::Absorb(secagg::LoggedEffects effects, Instant now, CoreEffects*
     fx->sums.push_back({a.id, std::move(*effects.unmask), spec_, a.round->round().offer(), adapter_});
   }
   if (effects.aborted) {
-    Exclude(*effects.aborted);
+    Exclude(*effects.aborted, fx);
     Abort(ReasonOf(effects.aborted->code), effects.aborted->message, now, fx);
   }
 }
 
-void JobMachine::Exclude(const secagg::Aborted& aborted) {
+/// On record in the transaction that ends the attempt.
+void JobMachine::Blamed(const SpiffeId& worker, Blame blame, CoreEffects* fx) {
+  if ((blame == Blame::kExcluded ? excluded_ : accusers_).insert(worker).second)
+    fx->persist.push_back(BlameRecord{attempt_->id, worker, blame});
+}
+
+void JobMachine::Exclude(const secagg::Aborted& aborted, CoreEffects* fx) {
   using Code = secagg::Aborted::Code;
   const auto worker = [this](SiteIndex site) { return attempt_->roster.at(site - 1); };
-  if (aborted.code == Code::kConvicted && aborted.accused != 0) excluded_.insert(worker(aborted.accused));
+  if (aborted.code == Code::kConvicted && aborted.accused != 0)
+    Blamed(worker(aborted.accused), Blame::kExcluded, fx);
   if (aborted.code != Code::kComplaint || aborted.accused == 0 || aborted.accuser == 0) return;
   // Who lies cannot be told. The accused goes first; an accuser that complains again goes itself, so that one
   // site cannot remove all the others.
   const SpiffeId accuser = worker(aborted.accuser);
-  excluded_.insert(accusers_.insert(accuser).second ? worker(aborted.accused) : accuser);
+  Blamed(accusers_.contains(accuser) ? accuser : worker(aborted.accused), Blame::kExcluded, fx);
+  Blamed(accuser, Blame::kAccuser, fx);
 }
 
 void JobMachine::CloseAttempt(AbortReason reason, CoreEffects* fx) {

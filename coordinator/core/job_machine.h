@@ -33,7 +33,7 @@ struct CoreContext {
 /// finished round, after a backoff after an aborted attempt. A round begins when every invited jurisdiction
 /// has an answer from each connected worker, or after cohort.wait with at least the minimum; jurisdictions
 /// that were waited for in vain are not waited for again until one of their workers connects. An accused site
-/// is left out of the later attempts of the round.
+/// is left out of the later attempts of the round, also after a restart.
 ///
 /// Every call appends to the effects given; a refused event returns a status, appends nothing and leaves the
 /// machine as it was. No clock, lock, file or log; not thread-safe.
@@ -118,7 +118,8 @@ class JobMachine {
   void Resume(std::span<const Bytes> log, Instant now);
   void Absorb(secagg::LoggedEffects effects, Instant now, CoreEffects* fx);
   void Abort(AbortReason reason, const std::string& text, Instant now, CoreEffects* fx);
-  void Exclude(const secagg::Aborted& aborted);
+  void Exclude(const secagg::Aborted& aborted, CoreEffects* fx);
+  void Blamed(const SpiffeId& worker, Blame blame, CoreEffects* fx);
   void CloseAttempt(AbortReason reason, CoreEffects* fx);
   void BeginRound(Instant now);
   void End(JobPhase phase, AbortReason failure, const std::string& text, CoreEffects* fx);

@@ -60,6 +60,20 @@ struct AttemptClosedRecord {
   AttemptId id;
 };
 
+/// What the end of an attempt says about one of its sites. The numbers are journaled.
+enum class Blame : uint8_t {
+  kExcluded = 1,  // sits out the later attempts of this round: accused or convicted
+  kAccuser = 2,   // complained; when it complains again in this round, it sits out itself
+};
+
+/// Written together with the end of the attempt that it follows from: who is left out of the next roster
+/// must not depend on when the coordinator was restarted.
+struct BlameRecord {
+  AttemptId id;
+  SpiffeId worker;
+  Blame blame{};
+};
+
 /// U3 of an attempt, written ahead of step 6.
 struct SurvivorsRecord {
   AttemptId id;
@@ -85,7 +99,7 @@ struct RoundRecord {
 };
 
 using JournalRecord = std::variant<JobRecord, JobPhaseRecord, AttemptRecord, AttemptLogRecord,
-                                   AttemptClosedRecord, SurvivorsRecord, RoundRecord>;
+                                   AttemptClosedRecord, SurvivorsRecord, RoundRecord, BlameRecord>;
 
 /// Everything journaled of one job.
 struct StoredJob {
@@ -94,6 +108,7 @@ struct StoredJob {
   std::vector<RoundRecord> rounds;        // by round, without gaps
   std::optional<AttemptId> last_attempt;  // the greatest offered
   std::vector<Bytes> log;                 // of last_attempt, in order; empty when that is over
+  std::vector<BlameRecord> blames;        // of the round that is not finished, in order
 };
 
 }  // namespace concordat::coordinator

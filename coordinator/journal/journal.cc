@@ -42,6 +42,18 @@ CREATE TABLE attempt_log (
 CREATE INDEX attempt_log_of ON attempt_log (job, round, attempt, seq);
 )sql";
 
+// Since version 3.
+constexpr const char* kBlameSchema = R"sql(
+CREATE TABLE blames (
+  seq INTEGER PRIMARY KEY AUTOINCREMENT, job BLOB NOT NULL, round INTEGER NOT NULL, attempt INTEGER NOT NULL,
+  worker TEXT NOT NULL, blame INTEGER NOT NULL,
+  FOREIGN KEY (job, round, attempt) REFERENCES attempts(job, round, attempt)) STRICT;
+CREATE INDEX blames_of ON blames (job, round, seq);
+)sql";
+
+// What makes a file of version i + 1 out of one of version i.
+constexpr const char* kSchemas[Journal::kSchemaVersion] = {kSchema, kLogSchema, kBlameSchema};
+
 int64_t Ms(Instant t) { return t.time_since_epoch().count(); }
 Instant FromMs(int64_t ms) { return Instant(Millis(ms)); }
 
@@ -57,11 +69,12 @@ StatusOr<int64_t> Pragma(sqlite3* db, const char* sql) {
 
 struct Journal::Database {
   SqliteHandle db;
-  Statement add_job, set_phase, add_attempt, add_log, drop_log, add_survivor, add_round, add_site;
-  Statement jobs, rounds, sites, last_attempt, log;
+  Statement add_job, set_phase, add_attempt, add_log, drop_log, add_survivor, add_round, add_site, add_blame;
+  Statement jobs, rounds, sites, last_attempt, log, blames;
 
   Status Configure();
   Status MakeSchema();
+  Status Upgrade(int64_t version);
   Status Prepare();
   Status Write(const JobRecord& r);
   Status Write(const JobPhaseRecord& r);
@@ -70,10 +83,12 @@ struct Journal::Database {
   Status Write(const AttemptClosedRecord& r);
   Status Write(const SurvivorsRecord& r);
   Status Write(const RoundRecord& r);
+  Status Write(const BlameRecord& r);
   StatusOr<std::vector<RoundRecord>> LoadRounds(const JobRecord& job);
   Status LoadSites(RoundRecord* round);
   StatusOr<std::optional<AttemptId>> LastAttempt(const JobId& job);
   StatusOr<std::vector<Bytes>> LoadLog(const AttemptId& id);
+  StatusOr<std::vector<BlameRecord>> LoadBlames(const JobId& job, RoundIndex round);
 };
 
 Status Journal::Database::Configure() {
@@ -97,26 +112,22 @@ Status Journal::Database::MakeSchema() {
   ASSIGN_OR_RETURN(const int64_t version, Pragma(db.get(), "PRAGMA user_version"));
   ASSIGN_OR_RETURN(const int64_t application, Pragma(db.get(), "PRAGMA application_id"));
   ASSIGN_OR_RETURN(const int64_t tables, Pragma(db.get(), "SELECT count(*) FROM sqlite_schema"));
-  if (tables == 0) {
-    RETURN_IF_ERROR(Execute(db.get(), "BEGIN IMMEDIATE"));
-    RETURN_IF_ERROR(Execute(db.get(), kSchema));
-    RETURN_IF_ERROR(Execute(db.get(), kLogSchema));
-    RETURN_IF_ERROR(Execute(db.get(), fmt::format("PRAGMA application_id={}", kApplicationId).c_str()));
-    RETURN_IF_ERROR(Execute(db.get(), fmt::format("PRAGMA user_version={}", kSchemaVersion).c_str()));
-    return Execute(db.get(), "COMMIT");
-  }
+  if (tables == 0) return Upgrade(0);
   if (application != kApplicationId) return DataLoss("journal: the file is no coordinator's journal");
-  if (version == 1) {
-    RETURN_IF_ERROR(Execute(db.get(), "BEGIN IMMEDIATE"));
-    RETURN_IF_ERROR(Execute(db.get(), kLogSchema));
-    RETURN_IF_ERROR(Execute(db.get(), fmt::format("PRAGMA user_version={}", kSchemaVersion).c_str()));
-    return Execute(db.get(), "COMMIT");
-  }
-  if (version != kSchemaVersion) {
+  if (version < 1 || version > kSchemaVersion) {
     return FailedPrecondition("journal: expected schema version {}, the file has {}", kSchemaVersion,
                               version);
   }
-  return OkStatus();
+  return version == kSchemaVersion ? OkStatus() : Upgrade(version);
+}
+
+/// All at once or not at all.
+Status Journal::Database::Upgrade(int64_t version) {
+  RETURN_IF_ERROR(Execute(db.get(), "BEGIN IMMEDIATE"));
+  for (int64_t v = version; v < kSchemaVersion; ++v) RETURN_IF_ERROR(Execute(db.get(), kSchemas[v]));
+  RETURN_IF_ERROR(Execute(db.get(), fmt::format("PRAGMA application_id={}", kApplicationId).c_str()));
+  RETURN_IF_ERROR(Execute(db.get(), fmt::format("PRAGMA user_version={}", kSchemaVersion).c_str()));
+  return Execute(db.get(), "COMMIT");
 }
 
 Status Journal::Database::Prepare() {
@@ -130,6 +141,7 @@ Status Journal::Database::Prepare() {
       {&add_survivor, "INSERT INTO survivors VALUES (?1,?2,?3,?4)"},
       {&add_round, "INSERT INTO rounds VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14)"},
       {&add_site, "INSERT INTO round_sites VALUES (?1,?2,?3,?4)"},
+      {&add_blame, "INSERT INTO blames (job,round,attempt,worker,blame) VALUES (?1,?2,?3,?4,?5)"},
       {&jobs,
        "SELECT id,file,signature,chain,submitter,initial_adapter,submitted_ms,phase,failure,failure_text "
        "FROM jobs ORDER BY ordinal"},
@@ -137,6 +149,7 @@ Status Journal::Database::Prepare() {
        "SELECT round,attempt,adapter,parent,sum_sha256,mean_loss,tokens,epsilon_local,epsilon_distributed,"
        "bytes_up,bytes_down,started_ms,ended_ms FROM rounds WHERE job=?1 ORDER BY round"},
       {&log, "SELECT record FROM attempt_log WHERE job=?1 AND round=?2 AND attempt=?3 ORDER BY seq"},
+      {&blames, "SELECT attempt,worker,blame FROM blames WHERE job=?1 AND round=?2 ORDER BY seq"},
       {&sites, "SELECT worker,survived FROM round_sites WHERE job=?1 AND round=?2"},
       {&last_attempt,
        "SELECT round,attempt FROM attempts WHERE job=?1 ORDER BY round DESC, attempt DESC LIMIT 1"},
@@ -227,6 +240,15 @@ Status Journal::Database::Write(const RoundRecord& r) {
   return OkStatus();
 }
 
+Status Journal::Database::Write(const BlameRecord& r) {
+  return add_blame.Bind(1, r.id.job)
+      .Bind(2, int64_t{r.id.round})
+      .Bind(3, int64_t{r.id.attempt})
+      .Bind(4, r.worker.ToString())
+      .Bind(5, int64_t{static_cast<uint8_t>(r.blame)})
+      .Run();
+}
+
 Status Journal::Database::LoadSites(RoundRecord* round) {
   sites.Bind(1, round->id.job).Bind(2, int64_t{round->id.round});
   for (;;) {
@@ -296,6 +318,23 @@ StatusOr<std::vector<Bytes>> Journal::Database::LoadLog(const AttemptId& id) {
   }
 }
 
+StatusOr<std::vector<BlameRecord>> Journal::Database::LoadBlames(const JobId& job, RoundIndex round) {
+  std::vector<BlameRecord> out;
+  blames.Bind(1, job).Bind(2, int64_t{round});
+  for (;;) {
+    ASSIGN_OR_RETURN(const bool row, blames.Step());
+    if (!row) return out;
+    auto worker = SpiffeId::Parse(blames.Text(1));
+    const int64_t blame = blames.Integer(2);
+    if (!worker.ok() || blame < 1 || blame > 2) {
+      blames.Reset();
+      return DataLoss("journal: job {}: who is left out of round {} does not parse", job.brief(), round);
+    }
+    const AttemptId id{job, round, static_cast<AttemptIndex>(blames.Integer(0))};
+    out.push_back({id, *worker, static_cast<Blame>(blame)});
+  }
+}
+
 Journal::Journal(std::unique_ptr<Database> database) : database_(std::move(database)) {}
 Journal::~Journal() = default;
 
@@ -359,6 +398,8 @@ StatusOr<std::vector<StoredJob>> Journal::Load() {
   }
   for (StoredJob& stored : out) {
     ASSIGN_OR_RETURN(stored.rounds, database_->LoadRounds(stored.job));
+    const auto round = static_cast<RoundIndex>(stored.rounds.size());
+    ASSIGN_OR_RETURN(stored.blames, database_->LoadBlames(stored.job.id, round));
     ASSIGN_OR_RETURN(stored.last_attempt, database_->LastAttempt(stored.job.id));
     if (!stored.last_attempt) continue;
     ASSIGN_OR_RETURN(stored.log, database_->LoadLog(*stored.last_attempt));

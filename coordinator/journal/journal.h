@@ -17,7 +17,7 @@ namespace concordat::coordinator {
 /// What Apply has returned OK for is on the disk, whole or not at all, whatever dies afterwards. One thread.
 class Journal {
  public:
-  static constexpr int kSchemaVersion = 2;
+  static constexpr int kSchemaVersion = 3;
 
   /// Opens or makes the file. DataLoss when it is damaged or its rounds do not form a chain;
   /// FailedPrecondition when another schema version wrote it, naming both, or another process has it open.

@@ -164,6 +164,9 @@ class World {
         if (const auto* attempt = std::get_if<AttemptRecord>(&r); attempt && attempt->id.job == id) {
           stored.last_attempt = std::max(stored.last_attempt.value_or(attempt->id), attempt->id);
         }
+        // All rounds: the machine itself must know which ones count.
+        if (const auto* blame = std::get_if<BlameRecord>(&r); blame && blame->id.job == id)
+          stored.blames.push_back(*blame);
       }
       for (const JournalRecord& r : journal_) {
         const auto* record = std::get_if<AttemptLogRecord>(&r);
@@ -532,6 +535,90 @@ TEST(CoordinatorCoreTest, AnAccusedSiteIsLeftOutOfTheNextAttempt) {
   EXPECT_EQ(world.site("gb").offers.size(), 1u);
   EXPECT_EQ(world.site("de").offers.size(), 2u);
   EXPECT_EQ(world.View(job).phase, JobPhase::kDone);
+}
+
+/// Site `accuser` of the open attempt complains about site `accused`, both from 1.
+Complaint About(Site& accuser, const AttemptId& id, SiteIndex site, SiteIndex accused) {
+  return {id, site, accused, accuser.round->t1(), Complaint::Code::kCannotDecrypt};
+}
+
+TEST(CoordinatorCoreTest, AComplaintAndWhoIsLeftOutAreWrittenInOneTransaction) {
+  World world(kFour);
+  for (auto& [id, site] : world.sites_) site->mute_input = true;
+  world.ConnectAll();
+  const JobId job = world.Submit(SomeSpec(1));
+  Site& accuser = world.site("de");
+  const auto complaint = Sign(accuser.key, About(accuser, {job, 0, 0}, 1, 4));
+  auto fx = world.core_.OnWorkerEvent(accuser.id, complaint, world.clock_.Now());
+  ASSERT_OK(fx);
+  bool closed = false;
+  std::map<SpiffeId, Blame> blames;
+  for (const JournalRecord& record : fx->persist) {
+    closed |= std::holds_alternative<AttemptClosedRecord>(record);
+    if (const auto* blame = std::get_if<BlameRecord>(&record)) blames[blame->worker] = blame->blame;
+  }
+  EXPECT_TRUE(closed);
+  EXPECT_EQ(blames, (std::map<SpiffeId, Blame>{{accuser.id, Blame::kAccuser},
+                                               {world.site("gb").id, Blame::kExcluded}}));
+}
+
+TEST(CoordinatorCoreTest, AnAccusedSiteIsLeftOutAlsoWhenTheCoordinatorRestartsRightAfterTheComplaint) {
+  World world(kFour);
+  for (auto& [id, site] : world.sites_) site->mute_input = true;
+  world.ConnectAll();
+  const JobId job = world.Submit(SomeSpec(1));
+  Site& accuser = world.site("de");
+  ASSERT_OK(world.Event(accuser, Sign(accuser.key, About(accuser, {job, 0, 0}, 1, 4))));
+  world.Restart(SomeSpec(1), World::Log::kKept);
+  for (auto& [id, site] : world.sites_) site->mute_input = false;
+  world.ConnectAll();
+  world.Advance(Millis(60'000));
+  EXPECT_EQ(world.View(job).phase, JobPhase::kDone);
+  EXPECT_EQ(world.site("gb").offers.size(), 1u) << "the accused was offered another attempt";
+  EXPECT_EQ(world.View(job).rounds.at(0).survivors.size(), 3u);
+}
+
+TEST(CoordinatorCoreTest, WhoComplainsAgainAfterARestartSitsOutItself) {
+  World world({"at", "de", "es", "fr", "gb"});
+  for (auto& [id, site] : world.sites_) site->mute_input = true;
+  world.ConnectAll();
+  const JobId job = world.Submit(SomeSpec(1));
+  Site& accuser = world.site("at");
+  ASSERT_OK(world.Event(accuser, Sign(accuser.key, About(accuser, {job, 0, 0}, 1, 5))));
+  world.Restart(SomeSpec(1), World::Log::kKept);
+  world.ConnectAll();
+  ASSERT_TRUE(world.attempts_.contains({job, 0, 1}));
+  ASSERT_OK(world.Event(accuser, Sign(accuser.key, About(accuser, {job, 0, 1}, 1, 4))));
+  world.Restart(SomeSpec(1), World::Log::kKept);
+  for (auto& [id, site] : world.sites_) site->mute_input = false;
+  world.ConnectAll();
+  world.Advance(Millis(60'000));
+  ASSERT_EQ(world.View(job).phase, JobPhase::kDone);
+  EXPECT_EQ(accuser.offers.size(), 2u) << "the accuser of two may not remove a third";
+  EXPECT_EQ(world.View(job).rounds.at(0).survivors.size(), 3u);
+}
+
+TEST(CoordinatorCoreTest, WhoWasLeftOutOfARoundTakesPartInTheNextAlsoAfterARestart) {
+  World world(kFour);
+  for (auto& [id, site] : world.sites_) site->mute_input = true;
+  world.ConnectAll();
+  const JobId job = world.Submit(SomeSpec(2));
+  Site& accuser = world.site("de");
+  ASSERT_OK(world.Event(accuser, Sign(accuser.key, About(accuser, {job, 0, 0}, 1, 4))));
+  for (auto& [id, site] : world.sites_) site->mute_input = false;
+  world.finish_sums_ = false;
+  world.AdvanceToDeadline();
+  ASSERT_EQ(world.sums_.size(), 1u);
+  world.site("gb").mute_input = true;
+  world.FinishSum(world.sums_.front());  // round 0 is done, round 1 is open
+  world.Restart(SomeSpec(2));
+  world.site("gb").mute_input = false;
+  world.finish_sums_ = true;
+  world.ConnectAll();
+  const JobView view = world.View(job);
+  ASSERT_EQ(view.phase, JobPhase::kDone);
+  EXPECT_EQ(view.rounds.at(0).survivors.size(), 3u);
+  EXPECT_EQ(view.rounds.at(1).survivors.size(), 4u);
 }
 
 TEST(CoordinatorCoreTest, WithoutTheAccusedTooFewMayBeLeftAndTheJobFails) {

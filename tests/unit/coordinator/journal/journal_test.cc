@@ -127,7 +127,8 @@ TEST(JournalTest, AFileOfTheFirstVersionIsTakenOver) {
   ASSERT_OK(OpenOrDie(dir / "journal")->Apply(std::vector<JournalRecord>{SomeJob()}));
   sqlite3* db = nullptr;
   ASSERT_EQ(sqlite3_open((dir / "journal").c_str(), &db), SQLITE_OK);
-  ASSERT_EQ(sqlite3_exec(db, "DROP TABLE attempt_log; PRAGMA user_version=1", nullptr, nullptr, nullptr),
+  ASSERT_EQ(sqlite3_exec(db, "DROP TABLE attempt_log; DROP TABLE blames; PRAGMA user_version=1", nullptr,
+                         nullptr, nullptr),
             SQLITE_OK);
   sqlite3_close(db);
   const auto jobs = OpenOrDie(dir / "journal")->Load();
@@ -136,6 +137,57 @@ TEST(JournalTest, AFileOfTheFirstVersionIsTakenOver) {
   const AttemptId id{SomeJob().id, 0, 0};
   EXPECT_OK(OpenOrDie(dir / "journal")
                 ->Apply(std::vector<JournalRecord>{AttemptRecord{id, Instant()}, AttemptLogRecord{id, {1}}}));
+}
+
+TEST(JournalTest, AFileOfTheSecondVersionIsTakenOver) {
+  const TempDir dir;
+  ASSERT_OK(OpenOrDie(dir / "journal")->Apply(std::vector<JournalRecord>{SomeJob()}));
+  sqlite3* db = nullptr;
+  ASSERT_EQ(sqlite3_open((dir / "journal").c_str(), &db), SQLITE_OK);
+  ASSERT_EQ(sqlite3_exec(db, "DROP TABLE blames; PRAGMA user_version=2", nullptr, nullptr, nullptr),
+            SQLITE_OK);
+  sqlite3_close(db);
+  const auto jobs = OpenOrDie(dir / "journal")->Load();
+  ASSERT_OK(jobs);
+  EXPECT_TRUE(jobs->at(0).blames.empty());
+}
+
+TEST(JournalTest, GivesBackWhoIsLeftOutOfTheRoundThatIsNotFinished) {
+  const TempDir dir;
+  const JobRecord job = SomeJob();
+  const AttemptId first{job.id, 0, 0}, second{job.id, 0, 1}, third{job.id, 1, 0};
+  const auto blames = [&] { return OpenOrDie(dir / "journal")->Load().value().at(0).blames; };
+  ASSERT_OK(OpenOrDie(dir / "journal")
+                ->Apply(std::vector<JournalRecord>{job, AttemptRecord{first, {}},
+                                                   BlameRecord{first, Worker("es"), Blame::kExcluded},
+                                                   BlameRecord{first, Worker("de"), Blame::kAccuser}}));
+  ASSERT_EQ(blames().size(), 2u);
+  EXPECT_EQ(blames()[0].worker, Worker("es"));
+  EXPECT_EQ(blames()[0].blame, Blame::kExcluded);
+  EXPECT_EQ(blames()[0].id, first);
+  EXPECT_EQ(blames()[1].worker, Worker("de"));
+  EXPECT_EQ(blames()[1].blame, Blame::kAccuser);
+  ASSERT_OK(OpenOrDie(dir / "journal")
+                ->Apply(std::vector<JournalRecord>{AttemptRecord{second, {}},
+                                                   SomeRound(job, 0, job.initial_adapter)}));
+  EXPECT_TRUE(blames().empty()) << "the round is over";
+  EXPECT_FALSE(OpenOrDie(dir / "journal")
+                   ->Apply(std::vector<JournalRecord>{BlameRecord{third, Worker("es"), Blame::kExcluded}})
+                   .ok())
+      << "an attempt that was never offered";
+}
+
+TEST(JournalTest, RefusesABlameThatDoesNotParse) {
+  const TempDir dir;
+  const AttemptId first{SomeJob().id, 0, 0};
+  ASSERT_OK(OpenOrDie(dir / "journal")
+                ->Apply(std::vector<JournalRecord>{SomeJob(), AttemptRecord{first, {}},
+                                                   BlameRecord{first, Worker("es"), Blame::kExcluded}}));
+  sqlite3* db = nullptr;
+  ASSERT_EQ(sqlite3_open((dir / "journal").c_str(), &db), SQLITE_OK);
+  ASSERT_EQ(sqlite3_exec(db, "UPDATE blames SET blame=9", nullptr, nullptr, nullptr), SQLITE_OK);
+  sqlite3_close(db);
+  EXPECT_THAT(OpenOrDie(dir / "journal")->Load(), HasStatus(StatusCode::kDataLoss, "left out"));
 }
 
 TEST(JournalTest, KeepsANaNAsNaN) {
@@ -188,7 +240,7 @@ TEST(JournalTest, RefusesAFileOfAnotherSchemaVersionNamingBoth) {
   ASSERT_EQ(sqlite3_exec(db, "PRAGMA user_version=7", nullptr, nullptr, nullptr), SQLITE_OK);
   sqlite3_close(db);
   EXPECT_THAT(Journal::Open(dir / "journal"),
-              HasStatus(StatusCode::kFailedPrecondition, "expected schema version 2, the file has 7"));
+              HasStatus(StatusCode::kFailedPrecondition, "expected schema version 3, the file has 7"));
 }
 
 TEST(JournalTest, RefusesAFileThatIsNoJournal) {
