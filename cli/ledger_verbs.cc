@@ -60,6 +60,48 @@ Status RunLedgerShow(Context& context, const std::string& worker_file) {
   return OkStatus();
 }
 
+ordered_json FindingJson(const policy::LedgerFinding& finding) {
+  ordered_json json = {{"wrong", finding.wrong},
+                       {"entries", finding.entries},
+                       {"entries_known", finding.entries_known},
+                       {"epsilon_before", EpsilonJson(finding.epsilon_before)},
+                       {"epsilon_known", EpsilonJson(finding.epsilon_known)},
+                       {"written", finding.written}};
+  json["epsilon_after"] = finding.written ? EpsilonJson(finding.epsilon_after) : ordered_json(nullptr);
+  json["kept"] = finding.kept.empty() ? ordered_json(nullptr) : ordered_json(finding.kept.string());
+  return json;
+}
+
+Status RunLedgerReconcile(Context& context, const std::string& worker_file, bool yes) {
+  ASSIGN_OR_RETURN(const policy::WorkerConfig config, policy::LoadWorkerConfig(worker_file));
+  ASSIGN_OR_RETURN(const policy::DatasetCard card, policy::LoadDatasetCard(config.dataset_card.string()));
+  ASSIGN_OR_RETURN(
+      const policy::LedgerFinding finding,
+      policy::Ledger::Reconcile(config.ledger, policy::LedgerAnchorPath(config.anchor), card.name,
+                                card.budget(), card.privacy.period, SystemClock().Now(), yes));
+  Output& out = context.output;
+  if (finding.wrong.empty()) {
+    out.Json(FindingJson(finding));
+    out.Say(
+        fmt::format("dataset {}: the ledger and its anchor agree, {} entries", card.name, finding.entries));
+    return OkStatus();
+  }
+  for (const std::string& wrong : finding.wrong) out.Say(wrong);
+  out.Say(fmt::format("{} entries verify, epsilon {}; the anchor knows of {}, epsilon {}", finding.entries,
+                      HumanEpsilon(finding.epsilon_before), finding.entries_known,
+                      HumanEpsilon(finding.epsilon_known)));
+  if (!yes)
+    return FailedPrecondition(
+        "{}. Nothing was changed. If a newer copy of the ledger exists, put it back instead. With --yes what "
+        "the anchor knows is charged on top of what verifies, for good",
+        finding.wrong.front());
+  out.Json(FindingJson(finding));
+  if (!finding.kept.empty()) out.Say("the file as it was is kept as " + finding.kept.string());
+  out.Say(fmt::format("reconciled: epsilon {} of {} is spent", HumanEpsilon(finding.epsilon_after),
+                      HumanEpsilon(card.privacy.epsilon)));
+  return OkStatus();
+}
+
 Status RunReceipts(Context& context, const std::string& worker_file) {
   ASSIGN_OR_RETURN(const policy::WorkerConfig config, policy::LoadWorkerConfig(worker_file));
   auto receipts = policy::ReadReceipts(config.receipts);
@@ -100,6 +142,17 @@ void AddLedgerVerbs(CLI::App& app, Context& context) {
   show->add_option("--worker", *worker, "the worker's file")->required();
   show->callback(
       [&context, worker] { context.run = [&context, worker] { return RunLedgerShow(context, *worker); }; });
+
+  auto worker3 = std::make_shared<std::string>();
+  auto yes = std::make_shared<bool>(false);
+  CLI::App* reconcile = ledger->add_subcommand(
+      "reconcile", "after a ledger was cut, edited or put back from a copy: the higher spend stands");
+  reconcile->footer("Example: concordat ledger reconcile --worker hospital-de/worker.yaml --yes");
+  reconcile->add_option("--worker", *worker3, "the worker's file; the worker must not run")->required();
+  reconcile->add_flag("--yes", *yes, "do it; without, only what is wrong is said");
+  reconcile->callback([&context, worker3, yes] {
+    context.run = [&context, worker3, yes] { return RunLedgerReconcile(context, *worker3, *yes); };
+  });
 
   auto worker2 = std::make_shared<std::string>();
   CLI::App* receipts =

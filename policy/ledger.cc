@@ -1,10 +1,14 @@
 #include "policy/ledger.h"
 
+#include <sys/stat.h>
+#include <unistd.h>
+
 #include <algorithm>
+#include <cerrno>
 #include <cmath>
 
 #include "aggregation/strict_json.h"
-#include "policy/json_lines.h"
+#include "policy/ledger_json.h"
 #include "privacy/crypto/hash.h"
 
 namespace concordat::policy {
@@ -22,39 +26,8 @@ Digest HashOf(const LedgerEntry& entry) {
   return crypto::TaggedHash("concordat/v1/ledger-entry", out.bytes());
 }
 
-nlohmann::ordered_json TermsToJson(const RdpCurve& curve) {
-  nlohmann::ordered_json terms = nlohmann::ordered_json::array();
-  for (const RdpTerm& term : curve.terms()) {
-    terms.push_back({{"delta2_squared", term.delta2_squared},
-                     {"delta1", term.delta1},
-                     {"share_variance", term.share_variance},
-                     {"shares", term.shares},
-                     {"dimension", term.dimension},
-                     {"count", term.count}});
-  }
-  return terms;
-}
-
-StatusOr<RdpCurve> TermsFromJson(const nlohmann::json& terms) {
-  RdpCurve curve;
-  if (!terms.is_array()) return DataLoss("no mechanism");
-  for (const auto& item : terms) {
-    JsonFields fields(item);
-    RdpTerm term;
-    term.delta2_squared = fields.Number("delta2_squared");
-    term.delta1 = fields.Number("delta1");
-    term.share_variance = fields.Number("share_variance");
-    term.shares = static_cast<uint32_t>(fields.Whole("shares", UINT32_MAX));
-    term.dimension = fields.Whole("dimension");
-    term.count = fields.Whole("count");
-    if (!fields.ok()) return DataLoss("a mechanism with a missing or malformed field");
-    RETURN_IF_ERROR(curve.Add(term));
-  }
-  return curve;
-}
-
 StatusOr<ChargeKind> KindFromText(const std::string& text) {
-  for (ChargeKind kind : {ChargeKind::kDelta, ChargeKind::kEvaluation}) {
+  for (ChargeKind kind : {ChargeKind::kDelta, ChargeKind::kEvaluation, ChargeKind::kRestored}) {
     if (ChargeKindText(kind) == text) return kind;
   }
   return DataLoss("an unknown kind");
@@ -88,25 +61,37 @@ StatusOr<LedgerEntry> FromJson(const nlohmann::json& json) {
   return entry;
 }
 
-StatusOr<std::vector<LedgerEntry>> ParseEntries(std::string_view text, const std::filesystem::path& path,
-                                                std::string_view dataset) {
-  std::vector<LedgerEntry> entries;
-  ASSIGN_OR_RETURN(const auto lines, SplitLines(text, path));
+/// The entries of `text` up to the first line that is none, or does not follow. \param bytes where they end
+Status ParsePrefix(std::string_view text, const std::filesystem::path& path, std::string_view dataset,
+                   std::vector<LedgerEntry>* entries, uint64_t* bytes) {
   Digest previous = LedgerGenesis(dataset);
-  for (std::string_view line : lines) {
-    const auto where = fmt::format("{}: line {}", path.string(), entries.size() + 1);
-    auto entry = ParseLedgerLine(line);
+  *bytes = 0;
+  const auto lines = SplitLines(text, path);
+  std::string_view rest = text;
+  for (size_t end = rest.find('\n'); end != std::string_view::npos; end = rest.find('\n')) {
+    const auto where = fmt::format("{}: line {}", path.string(), entries->size() + 1);
+    auto entry = ParseLedgerLine(rest.substr(0, end));
     if (!entry.ok()) return Annotate(entry.status(), where);
     if (entry->dataset != dataset) {
       return InvalidArgument("{}: this ledger is of dataset '{}', not '{}'", where,
                              entry->dataset.substr(0, 64), dataset);
     }
-    if (entry->previous != previous || entry->sequence != entries.size()) {
+    if (entry->previous != previous || entry->sequence != entries->size()) {
       return DataLoss("{}: it does not follow the line before; a line was removed, added or changed", where);
     }
     previous = entry->hash;
-    entries.push_back(*std::move(entry));
+    entries->push_back(*std::move(entry));
+    *bytes += end + 1;
+    rest.remove_prefix(end + 1);
   }
+  return lines.status();
+}
+
+StatusOr<std::vector<LedgerEntry>> ParseEntries(std::string_view text, const std::filesystem::path& path,
+                                                std::string_view dataset) {
+  std::vector<LedgerEntry> entries;
+  uint64_t bytes = 0;
+  RETURN_IF_ERROR(ParsePrefix(text, path, dataset, &entries, &bytes));
   return entries;
 }
 
@@ -115,6 +100,37 @@ std::chrono::year YearOf(Instant instant) {
 }
 
 }  // namespace
+
+nlohmann::ordered_json TermsToJson(const RdpCurve& curve) {
+  nlohmann::ordered_json terms = nlohmann::ordered_json::array();
+  for (const RdpTerm& term : curve.terms()) {
+    terms.push_back({{"delta2_squared", term.delta2_squared},
+                     {"delta1", term.delta1},
+                     {"share_variance", term.share_variance},
+                     {"shares", term.shares},
+                     {"dimension", term.dimension},
+                     {"count", term.count}});
+  }
+  return terms;
+}
+
+StatusOr<RdpCurve> TermsFromJson(const nlohmann::json& terms) {
+  RdpCurve curve;
+  if (!terms.is_array()) return DataLoss("no mechanism");
+  for (const auto& item : terms) {
+    JsonFields fields(item);
+    RdpTerm term;
+    term.delta2_squared = fields.Number("delta2_squared");
+    term.delta1 = fields.Number("delta1");
+    term.share_variance = fields.Number("share_variance");
+    term.shares = static_cast<uint32_t>(fields.Whole("shares", UINT32_MAX));
+    term.dimension = fields.Whole("dimension");
+    term.count = fields.Whole("count");
+    if (!fields.ok()) return DataLoss("a mechanism with a missing or malformed field");
+    RETURN_IF_ERROR(curve.Add(term));
+  }
+  return curve;
+}
 
 Digest LedgerGenesis(std::string_view dataset) {
   return crypto::TaggedHash("concordat/v1/ledger", AsBytes(dataset));
@@ -155,16 +171,103 @@ StatusOr<std::vector<LedgerEntry>> ReadLedger(const std::filesystem::path& path,
 }
 
 StatusOr<std::unique_ptr<Ledger>> Ledger::Open(const std::filesystem::path& path, std::string_view dataset,
-                                               const PrivacyBudget& budget, BudgetPeriod period) {
-  std::unique_ptr<Ledger> ledger(new Ledger());
+                                               const PrivacyBudget& budget, BudgetPeriod period,
+                                               const std::filesystem::path& anchor) {
+  std::unique_ptr<Ledger> ledger(new Ledger(path, dataset, budget, period, anchor));
   ASSIGN_OR_RETURN(ledger->file_, OpenLockedForAppend(path));
   ASSIGN_OR_RETURN(const std::string text, ReadAll(ledger->file_.get(), path));
-  ASSIGN_OR_RETURN(ledger->entries_, ParseEntries(text, path, dataset));
-  ledger->path_ = path;
-  ledger->dataset_ = dataset;
-  ledger->budget_ = budget;
-  ledger->period_ = period;
+  auto entries = ParseEntries(text, path, dataset);
+  if (!entries.ok()) return anchor.empty() ? entries.status() : ledger->Suspicious(Message(entries.status()));
+  for (LedgerEntry& entry : *entries) ledger->Take(std::move(entry));
+  if (anchor.empty()) return ledger;
+  ASSIGN_OR_RETURN(const std::optional<LedgerMark> mark, ledger->ReadAnchor());
+  if (mark && mark->head == ledger->head()) return ledger;
+  RETURN_IF_ERROR(WriteLedgerAnchor(anchor, ledger->Mark()));
   return ledger;
+}
+
+void Ledger::Take(LedgerEntry entry) {
+  AddToTotals(totals_, entry.charge);
+  hash_.Update(AsBytes(FormatLedgerLine(entry) + "\n"));
+  restored_ += entry.charge.kind == ChargeKind::kRestored;
+  entries_.push_back(std::move(entry));
+}
+
+Status Ledger::Suspicious(std::string_view what) const {
+  return FailedPrecondition(
+      "{}. Nothing is charged and nothing leaves until this is settled: put the newest copy of the ledger "
+      "back, or stop the worker and see `concordat ledger reconcile`",
+      what);
+}
+
+/// The anchor, once it was seen that the file goes on from it.
+StatusOr<std::optional<LedgerMark>> Ledger::ReadAnchor() const {
+  auto mark = ReadLedgerAnchor(anchor_, dataset_);
+  if (mark.status().code() == StatusCode::kDataLoss) return Suspicious(Message(mark.status()));
+  RETURN_IF_ERROR(mark.status());
+  if (!*mark && !entries_.empty())
+    return Suspicious(fmt::format("{}: it has {} entries, and its anchor {} is gone", path_.string(),
+                                  entries_.size(), anchor_.string()));
+  if (*mark && !HasHead(**mark))
+    return Suspicious(fmt::format(
+        "{}: it is not the ledger that its anchor {} speaks of ({} entries are here, {} are anchored with "
+        "epsilon {:.6g}): it was cut, edited or put back from a copy",
+        path_.string(), anchor_.string(), entries_.size(), (*mark)->count, (*mark)->epsilon));
+  return *std::move(mark);
+}
+
+/// That nobody but this object has written to the file, put another in its place, or touched its anchor.
+Status Ledger::CheckUntouched() const {
+  if (anchor_.empty()) return OkStatus();
+  struct stat named {};
+  struct stat open {};
+  const bool same = ::stat(path_.c_str(), &named) == 0 && ::fstat(file_.get(), &open) == 0 &&
+                    named.st_dev == open.st_dev && named.st_ino == open.st_ino;
+  ASSIGN_OR_RETURN(const std::string text, ReadAll(file_.get(), path_));
+  if (!same || crypto::Sha256(AsBytes(text)) != hash_.Current())
+    return Suspicious(fmt::format("{}: it was changed while the worker had it open", path_.string()));
+  return ReadAnchor().status();
+}
+
+bool Ledger::HasHead(const LedgerMark& mark) const {
+  if (mark.count == 0) return mark.head == LedgerGenesis(dataset_);
+  return mark.count <= entries_.size() && entries_[mark.count - 1].hash == mark.head;
+}
+
+/// How many entries come before the first one that was restored after `mark`.
+size_t Ledger::Unrestored(const LedgerMark& mark) const {
+  uint32_t seen = 0;
+  for (size_t i = 0; i < entries_.size(); ++i)
+    if (entries_[i].charge.kind == ChargeKind::kRestored && seen++ >= mark.restored) return i;
+  return entries_.size();
+}
+
+bool Ledger::Holds(const LedgerMark& mark) const {
+  if (HasHead(mark)) return true;
+  return std::any_of(entries_.begin() + static_cast<ptrdiff_t>(Unrestored(mark)), entries_.end(),
+                     [&](const LedgerEntry& entry) {
+                       return entry.charge.kind == ChargeKind::kRestored &&
+                              entry.charge.attempt.round >= mark.count;
+                     });
+}
+
+LedgerMark Ledger::Mark() const {
+  const double epsilon = entries_.empty() ? 0 : entries_.back().epsilon_after;
+  return {dataset_, entries_.size(), restored_, head(), epsilon, totals_};
+}
+
+std::optional<LedgerMark> Ledger::MarkAt(const Digest& head) const {
+  LedgerMark mark{dataset_, 0, 0, LedgerGenesis(dataset_), 0, {}};
+  if (head == mark.head) return mark;
+  for (const LedgerEntry& entry : entries_) {
+    AddToTotals(mark.totals, entry.charge);
+    ++mark.count;
+    mark.restored += entry.charge.kind == ChargeKind::kRestored;
+    mark.epsilon = entry.epsilon_after;
+    mark.head = entry.hash;
+    if (head == mark.head) return mark;
+  }
+  return std::nullopt;
 }
 
 std::vector<LedgerCharge> Ledger::InPeriod(Instant now) const {
@@ -205,10 +308,21 @@ StatusOr<LedgerEntry> Ledger::Charge(Instant now, const LedgerCharge& charge) {
     return AlreadyExists("{} has been charged for kind {}", charge.attempt.Brief(),
                          ChargeKindText(charge.kind));
   }
-  const std::vector<LedgerCharge> charges = InPeriod(now);
-  if (const Status fits = CanCharge(budget_, charges, charge); !fits.ok()) {
+  RETURN_IF_ERROR(CheckUntouched());
+  if (const Status fits = CanCharge(budget_, InPeriod(now), charge); !fits.ok()) {
     return Annotate(fits, fmt::format("ledger of dataset '{}'", dataset_));
   }
+  ASSIGN_OR_RETURN(LedgerEntry entry, Append(now, charge));
+  RETURN_IF_ERROR(Anchor());
+  return entry;
+}
+
+/// The file goes first: ahead of its anchor it is believed, behind it never. What is charged stays charged,
+/// also when this fails.
+Status Ledger::Anchor() const { return anchor_.empty() ? OkStatus() : WriteLedgerAnchor(anchor_, Mark()); }
+
+StatusOr<LedgerEntry> Ledger::Append(Instant now, const LedgerCharge& charge) {
+  const std::vector<LedgerCharge> charges = InPeriod(now);
   LedgerEntry entry;
   entry.sequence = entries_.size();
   entry.time = now;
@@ -222,8 +336,69 @@ StatusOr<LedgerEntry> Ledger::Charge(Instant now, const LedgerCharge& charge) {
     broken_ = written.code() != StatusCode::kResourceExhausted;
     return written;
   }
-  entries_.push_back(entry);
+  Take(entry);
   return entry;
+}
+
+// ---- A ledger that has forgotten something.
+
+StatusOr<std::vector<LedgerEntry>> Ledger::MakeGood(Instant now, const LedgerMark& mark) {
+  if (broken_) return DataLoss("{}: an earlier write failed; start again", path_.string());
+  // Cut off: what it lost is the difference. Another history of the same length or longer: nobody can tell
+  // where they part, and everything that the mark knows is charged on top.
+  const bool cut = mark.count > Unrestored(mark);
+  std::vector<LedgerCharge> missing = HasHead(mark)
+                                          ? std::vector<LedgerCharge>()
+                                          : Beyond(mark.totals, cut ? totals_ : std::vector<LedgerCharge>());
+  if (missing.empty()) missing.push_back({ChargeKind::kRestored, budget_.unit, budget_.neighbour, {}, {}});
+  const auto found = static_cast<AttemptIndex>(entries_.size());
+  std::vector<LedgerEntry> out;
+  for (LedgerCharge& charge : missing) {
+    charge.attempt = {mark.head, static_cast<RoundIndex>(mark.count), found};
+    ASSIGN_OR_RETURN(LedgerEntry entry, Append(now, charge));
+    out.push_back(std::move(entry));
+  }
+  RETURN_IF_ERROR(Anchor());  // once all of it is there: until then the old one says what is missing
+  return out;
+}
+
+StatusOr<LedgerFinding> Ledger::Reconcile(const std::filesystem::path& path,
+                                          const std::filesystem::path& anchor, std::string_view dataset,
+                                          const PrivacyBudget& budget, BudgetPeriod period, Instant now,
+                                          bool write) {
+  Ledger ledger(path, dataset, budget, period, anchor);
+  LedgerFinding finding;
+  ASSIGN_OR_RETURN(ledger.file_, OpenLockedForAppend(path));
+  ASSIGN_OR_RETURN(const std::string text, ReadAll(ledger.file_.get(), path));
+  std::vector<LedgerEntry> entries;
+  uint64_t whole = 0;
+  const Status readable = ParsePrefix(text, path, dataset, &entries, &whole);
+  if (readable.code() == StatusCode::kInvalidArgument) return readable;  // another dataset's
+  for (LedgerEntry& entry : entries) ledger.Take(std::move(entry));
+  auto mark = ReadLedgerAnchor(anchor, dataset);
+  if (!mark.ok() && mark.status().code() != StatusCode::kDataLoss) return mark.status();
+  finding.entries = ledger.entries_.size();
+  finding.epsilon_before = ledger.Spent(now);
+  const LedgerMark known = mark.ok() && *mark ? **mark : ledger.Mark();
+  finding.entries_known = known.count;
+  finding.epsilon_known = known.epsilon;
+  for (const Status& wrong : {readable, mark.status()})
+    if (!wrong.ok()) finding.wrong.emplace_back(Message(wrong));
+  if (mark.ok() && !*mark && finding.entries > 0)
+    finding.wrong.push_back(anchor.string() + ": there is none");
+  if (!ledger.HasHead(known))
+    finding.wrong.push_back(fmt::format("{}: not the ledger that its anchor speaks of", path.string()));
+  if (finding.wrong.empty() || !write) return finding;
+  if (!readable.ok()) {
+    finding.kept = path.string() + fmt::format(".found-{}", now.time_since_epoch().count());
+    RETURN_IF_ERROR(WriteFileAtomically(finding.kept, text, 0600));
+    if (::ftruncate(ledger.file_.get(), static_cast<off_t>(whole)) != 0 || ::fsync(ledger.file_.get()) != 0)
+      return ErrnoStatus(errno, "cannot cut", path);
+  }
+  RETURN_IF_ERROR(ledger.MakeGood(now, known).status());
+  finding.epsilon_after = ledger.Spent(now);
+  finding.written = true;
+  return finding;
 }
 
 }  // namespace concordat::policy

@@ -9,8 +9,9 @@
 namespace concordat {
 namespace {
 
-// More terms than this cannot come from a job that was accepted: 64 metrics and a delta, for one attempt.
-constexpr size_t kMaxTerms = 256;
+// A job that was accepted has at most 65, a delta and 64 metrics, for one attempt; the sum over a whole ledger
+// has as many as there were different ones.
+constexpr size_t kMaxTerms = 4096;
 
 bool SamePrice(const PrivacyBudget& budget, const LedgerCharge& charge) {
   return budget.unit == charge.unit && budget.neighbour == charge.neighbour;
@@ -28,6 +29,8 @@ std::string_view ChargeKindText(ChargeKind kind) {
       return "delta";
     case ChargeKind::kEvaluation:
       return "evaluation";
+    case ChargeKind::kRestored:
+      return "restored";
   }
   return "unknown";
 }
@@ -70,7 +73,7 @@ StatusOr<LedgerCharge> ReadCharge(CanonicalReader& in) {
     if (charge.curve.terms().size() != before + 1) in.Fail("a charge names one price twice");
   }
   RETURN_IF_ERROR(in.status());
-  if (kind < 1 || kind > 2 || unit < 1 || unit > 3 || neighbour < 1 || neighbour > 3)
+  if (kind < 1 || kind > 3 || unit < 1 || unit > 3 || neighbour < 1 || neighbour > 3)
     return InvalidArgument("ledger charge: unknown code among kind {}, unit {}, neighbour {}", kind, unit,
                            neighbour);
   charge.kind = static_cast<ChargeKind>(kind);

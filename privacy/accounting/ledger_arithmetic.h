@@ -11,8 +11,9 @@
 
 namespace concordat {
 
-/// What left a region and was paid for.
-enum class ChargeKind : uint8_t { kDelta = 1, kEvaluation = 2 };
+/// What left a region and was paid for. kRestored: what a ledger had charged before it was cut, edited or put
+/// back from a copy (policy/ledger.h), charged again.
+enum class ChargeKind : uint8_t { kDelta = 1, kEvaluation = 2, kRestored = 3 };
 std::string_view ChargeKindText(ChargeKind kind);
 
 /// One charge against a dataset's budget, made before anything leaves. Nothing is ever refunded.

@@ -61,6 +61,7 @@ privacy:
   max_delta: 0.00001
   noise: [local, distributed]
   rounding: [stochastic, nearest]
+  modulus_bits: [32, 24]
 training: {{max_rounds: 100, max_local_steps: 100000, max_sequence_tokens: 2048, max_batch_sequences: 64}}
 deadlines:
   advert: {{min: 1s, max: 10m}}
@@ -263,13 +264,15 @@ std::string Federation::JobText(const JobOptions& job) const {
       "  attempts_per_round: {}\n  wait: {}\n"
       "deadlines: {{advert: {}, shares: {}, input: {}, agreement: {}, unmask: {}}}\n"
       "privacy:\n  unit: site\n  noise: local\n  clip: {}\n  noise_multiplier: {}\n  delta: 0.00001\n"
-      "  rounding: {}\nmetrics: {{loss_bound: 8, noise_multiplier: {}}}\nserver: {{learning_rate: 1.0}}\n",
+      "  rounding: {}\n  modulus_bits: {}\nmetrics: {{loss_bound: 8, noise_multiplier: {}}}\nserver: "
+      "{{learning_rate: 1.0}}\n",
       job.name, job.seed, charter_.hex(), options_.model_name, base_model_.hex(), s.layers, s.hidden,
       s.intermediate, s.heads, s.kv_heads, s.head_dim, job.local_steps, job.batch_sequences,
       job.sequence_tokens, job.learning_rate, job.rounds,
       fmt::join(job.jurisdictions.empty() ? options_.jurisdictions : job.jurisdictions, ", "), job.minimum,
       job.min_survivors, job.attempts_per_round, job.wait, step, step, job.input_deadline, step, step,
-      job.clip, job.noise ? "0.0005" : "0", job.noise ? "stochastic" : "nearest", job.noise ? "0.001" : "0");
+      job.clip, job.noise ? "0.0005" : "0", job.noise ? "stochastic" : "nearest", job.modulus_bits,
+      job.noise ? "0.001" : "0");
 }
 
 std::string Federation::WriteJob(const JobOptions& options, const std::string& name) const {
@@ -351,7 +354,7 @@ void Federation::Reset() {
   std::filesystem::remove_all(coordinator_folder() / "state");
   for (const std::string& j : options_.jurisdictions) {
     std::filesystem::remove_all(Region(j) / "state");
-    std::filesystem::remove(Region(j) / "anchor");
+    for (const char* anchor : {"anchor", "anchor.ledger"}) std::filesystem::remove(Region(j) / anchor);
   }
 }
 
