@@ -416,5 +416,9 @@ const Digest& WorkerRound::t1() const { return machine_->state().t1; }
 const Digest& WorkerRound::t2() const { return machine_->state().t2; }
 Instant WorkerRound::input_until() const { return machine_->state().input_until; }
 const std::vector<SiteIndex>& WorkerRound::survivors() const { return machine_->state().survivors; }
+Digest WorkerRound::ledger_head() const {
+  const auto& advert = machine_->state().advert;
+  return advert ? advert->body.ledger_head : Digest{};
+}
 
 }  // namespace concordat::secagg

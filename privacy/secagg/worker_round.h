@@ -132,6 +132,8 @@ class WorkerRound {
   Instant input_until() const;
   /// U3 as signed; empty before step 6.
   const std::vector<SiteIndex>& survivors() const;
+  /// The head of this region's ledger as its advert said it; zero before OnOffer and after OnResult.
+  Digest ledger_head() const;
 
  private:
   class Machine;

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "common/clock.h"
+#include "policy/ledger_mark.h"
 #include "policy/receipts.h"
 #include "privacy/accounting/ledger_arithmetic.h"
 #include "privacy/crypto/signature.h"
@@ -63,8 +64,22 @@ struct DecisionTaken {
 struct JobHalted {
   JobId job;
 };
+/// The coordinator has said what an attempt made, under its signature: written before the sum is fetched.
+/// After a restart it is still checked against the sum, and against the offer that follows it.
+struct ResultSaid {
+  secagg::Signed<secagg::Result> message;
+};
+/// How far this region's ledger had come, seen from outside of it: a ledger that does not hold `mark` was put
+/// back. With signatures: at least t sites have signed for a set of adverts in which this region's own says
+/// so (they sign T2, which covers every advert). Without: this worker charged, and nothing has left yet.
+struct LedgerWitness {
+  AttemptId id;
+  Digest bundle;  // TaggedHash of the bundle's body, or zero
+  std::vector<std::pair<SiteIndex, crypto::Signature>> signatures;  // over (T2, U3), as the bundle has them
+  policy::LedgerMark mark;
+};
 using Record = std::variant<AttemptEntered, InputBegun, AdapterVerified, DecisionTaken, JobHalted, StepTaken,
-                            AttemptLeft>;
+                            AttemptLeft, ResultSaid, LedgerWitness>;
 
 /// All that is needed to go on with an attempt after a restart (round_state.h). Secret.
 struct RoundSeal {
@@ -106,6 +121,7 @@ struct StartUpload {
 struct ResumeUpload {
   AttemptId id;
   uint64_t elements = 0;
+  uint32_t modulus_bits = kPlainBits;
 };
 /// Of an upload that an earlier process began and nobody goes on with: what may have left is reported with
 /// UploadEnded, and the file deleted.
@@ -141,9 +157,10 @@ struct LogLine {
 };
 
 /// What one event leads to, carried out in this order:
-///   1. persist   `seals`, each sealed and fsynced in place of the attempt's last; then `records` and
-///                `evidence`, appended and fsynced. If any of it fails nothing else of this struct is carried
-///                out: it goes to WorkerCore::OnStorageFailed, and what that says is carried out.
+///   1. persist   `seals`, each sealed and fsynced in place of the attempt's last; `evidence`, one file for
+///                each message; then `records`, appended and fsynced: what a record says has its proof on the
+///                disk already. If any of it fails nothing else of this struct is carried out: it goes to
+///                WorkerCore::OnStorageFailed, and what that says is carried out.
 ///   2. charge    `charges`, in the ledger, fsynced; each outcome goes back through OnCharged after this
 ///                struct is carried out.
 ///   3. receipts  signed, appended, fsynced.
@@ -197,7 +214,8 @@ struct UploadProgress {
 struct Uploaded {
   AttemptId id;
   uint64_t elements = 0;
-  Digest sha256;
+  uint64_t bytes = 0;
+  Digest sha256;  // of y_i as it was sent
 };
 /// The upload ended early. `left_bytes` of y_i had left, whose SHA-256 is `sha256`.
 struct UploadEnded {

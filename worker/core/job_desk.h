@@ -53,7 +53,6 @@ struct Job {
   std::optional<KnownAdapter> adapter;  // the newest that was verified
   std::map<RoundIndex, Digest> chain;   // what the adapter of a round must be, where this worker knows it
   std::optional<RoundDelta> delta;
-  std::optional<Evidence> last_result;     // the newest verified one, for an offer that contradicts it
   std::map<Digest, EvaluationCell> cells;  // answered evaluation requests, to repeat
 
   const JobId& id() const { return facts.id; }

@@ -39,6 +39,8 @@ WorkerCore::WorkerCore(CoreParams params, crypto::VerifyKey coordinator, const s
     if (const auto* halted = std::get_if<JobHalted>(&record)) standings_[halted->job].halted = true;
     if (const auto* step = std::get_if<StepTaken>(&record)) steps_[step->id] = *step;
     if (const auto* left = std::get_if<AttemptLeft>(&record)) steps_.erase(left->id);
+    if (const auto* said = std::get_if<ResultSaid>(&record))
+      said_.insert_or_assign(said->message.body.id.job, said->message);
   }
 }
 
@@ -92,7 +94,8 @@ Effects WorkerCore::OnMessage(const FromCoordinator& message, Instant now) {
         } else if constexpr (std::is_same_v<M, secagg::Signed<secagg::Offer>>) {
           OnOffer(m, now);
         } else if constexpr (std::is_same_v<M, AttemptAborted>) {
-          if (FindAsleep(m.id) != nullptr) GiveUp(m.id.job);
+          // What it has signed a result of is checked, whatever it says now.
+          if (FindAsleep(m.id) != nullptr && SaidOf(m.id) == nullptr) GiveUp(m.id.job);
           const auto open = open_.find(m.id.job);
           if (open != open_.end() && open->second.offer.body.id == m.id && !open->second.result) {
             Say(LogLine::Level::kInfo,
@@ -110,6 +113,7 @@ Effects WorkerCore::OnMessage(const FromCoordinator& message, Instant now) {
         }
       },
       message);
+  ReleaseHeld(now);
   return Done(now);
 }
 
@@ -196,11 +200,12 @@ void WorkerCore::OnJobEnded(const JobEnded& ended, Instant now) {
   job->ended = true;
   job->delta.reset();
   held_.erase(ended.job);
-  walks_.erase(ended.job);
-  GiveUp(ended.job);
   // The last round's sum may still be on its way: what it makes is checked all the same.
-  const auto open = open_.find(ended.job);
-  if (open != open_.end() && !open->second.result) Close(ended.job);
+  if (!AwaitsSum(ended.job)) {
+    walks_.erase(ended.job);
+    GiveUp(ended.job);
+    Close(ended.job);
+  }
   TrainerDesk::Out out;
   desk_.CancelTraining(ended.job, now, out);
   Apply(std::move(out), now);
@@ -213,7 +218,7 @@ StatusOr<WorkerCore::DecisionReply> WorkerCore::OnDecision(const JobId& id, Deci
   if (job->standing.withdrawn) return FailedPrecondition("job {} was withdrawn: that is final", id.brief());
   const auto open = open_.find(id);
   const bool left = open != open_.end() && open->second.round.phase() >= secagg::WorkerPhase::kInputBegun;
-  fx_.records.push_back(DecisionTaken{id, decision});
+  fx_.records.emplace_back(DecisionTaken{id, decision});
   job->standing.Apply(decision);
   standings_[id] = job->standing;
   std::string text = fmt::format("job {}: {}", id.brief(), DecisionName(decision));
@@ -307,7 +312,7 @@ void WorkerCore::Close(const JobId& job) {
   it->second.round.Erase();
   open_.erase(it);
   steps_.erase(id);
-  fx_.records.push_back(AttemptLeft{id});
+  fx_.records.emplace_back(AttemptLeft{id});
   fx_.commands.push_back(ForgetRound{id});
 }
 
@@ -338,6 +343,8 @@ Effects WorkerCore::OnStorageFailed(Effects failed, Instant now) {
 
 Effects WorkerCore::OnShutdown(Instant now) {
   stopping_ = true;
+  // A result that is not checked yet is checked by the next process: what it needs stays sealed.
+  std::erase_if(open_, [](const auto& open) { return open.second.result.has_value(); });
   while (!open_.empty())
     Leave(open_.begin()->first, DropoutCode::kShuttingDown, secagg::RefusalCode::kNone, now);
   held_.clear();
@@ -364,6 +371,7 @@ Effects WorkerCore::OnTimer(Instant now) {
   desk_.OnTimer(now, out);
   if (rest_at_ && now >= *rest_at_) desk_.Rest(out);
   Apply(std::move(out), now);
+  ReleaseHeld(now);
   return Done(now);
 }
 
@@ -403,7 +411,7 @@ CoreStatus WorkerCore::status() const {
   if (status.phase == Phase::kUploading) {
     for (const auto& [job, open] : open_)
       if (open.uploading)
-        status.permille = static_cast<uint32_t>(1000 * open.sent_bytes / (4 * open.plan.total_elements()));
+        status.permille = static_cast<uint32_t>(1000 * open.sent_bytes / open.plan.vector_bytes());
   }
   status.tokens_per_second = desk_.progress().tokens_per_second;
   status.train_loss = desk_.progress().loss;

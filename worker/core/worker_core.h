@@ -183,6 +183,7 @@ class WorkerCore {
   template <typename T>
   void OnRoundMessage(const secagg::Signed<T>& message, Instant now);
   void Carry(Open& open, secagg::WorkerEffects effects, Instant now);
+  void Witness(LedgerWitness witness, const Digest& head);
   void TrainFor(Job& job, const secagg::Offer& offer, Instant now);
   void MayBegin(const JobId& job, Instant now);
   void Begin(const JobId& job, const ChargeOutcome& outcome, Instant now);
@@ -197,6 +198,12 @@ class WorkerCore {
 
   // worker_core_result.cc
   StatusOr<bool> HaveAdapter(Job& job, const secagg::Signed<secagg::Offer>& offer, Instant now);
+  void OnResultSaid(Open& open, const secagg::Signed<secagg::Result>& message);
+  void OnSecondResult(const secagg::Signed<secagg::Result>& message);
+  const secagg::Signed<secagg::Result>* SaidOf(const AttemptId& id) const;
+  bool AwaitsSum(const JobId& job) const;
+  void ReleaseHeld(Instant now);
+  void Halt(const JobId& id);
   static StatusOr<KnownAdapter> Remake(const Job& job, const Open& open, const Fetched& fetched);
   void OnSum(const JobId& job, const Fetched& fetched, Instant now);
   void OnWalk(const JobId& job, const Fetched& fetched, Instant now);
@@ -246,6 +253,7 @@ class WorkerCore {
   std::map<std::pair<JobId, RoundIndex>, uint32_t> begun_;
   std::map<JobId, JobStanding> standings_;
   std::map<JobId, std::map<RoundIndex, Digest>> chains_;
+  std::map<JobId, secagg::Signed<secagg::Result>> said_;  // the newest result that the coordinator signed
 
   Phase told_phase_ = Phase::kIdle;
   uint32_t told_permille_ = 0;

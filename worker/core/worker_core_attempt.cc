@@ -91,13 +91,12 @@ void WorkerCore::OnOffer(const Signed<secagg::Offer>& offer, Instant now) {
   }
   // A newer attempt or round says that the open one is over. Its sum may still be on the way, though: then
   // the offer waits, because it starts from what that sum makes.
-  if (const auto open = open_.find(id.job); open != open_.end()) {
-    if (open->second.result && id.round > open->second.offer.body.id.round) {
-      held_.insert_or_assign(id.job, offer);
-      return;
-    }
-    Close(id.job);
+  if (const auto said = said_.find(id.job);
+      said != said_.end() && id.round > said->second.body.id.round && AwaitsSum(id.job)) {
+    held_.insert_or_assign(id.job, offer);
+    return;
   }
+  Close(id.job);
   if (FindAsleep(id) == nullptr) GiveUp(id.job);  // another attempt that slept
   walks_.erase(id.job);
   Enter(*job, offer, now);
@@ -142,8 +141,10 @@ void WorkerCore::Enter(Job& job, const Signed<secagg::Offer>& offer, Instant now
   const StatusOr<bool> here = HaveAdapter(job, offer, now);
   if (!here.ok()) {
     // An offer of another adapter than the last round made contradicts what was signed then: both are kept.
-    if (job.last_result && refused_offers_kept_ < kMaxRefusedOffersKept)
-      fx_.evidence.push_back(*job.last_result);
+    if (const auto said = said_.find(id.job);
+        said != said_.end() && refused_offers_kept_ < kMaxRefusedOffersKept)
+      KeepEvidence(said->second.body.id, "result", secagg::Canonical(said->second.body),
+                   said->second.signature);
     return RefuseOffer(offer, DropoutCode::kProtocolViolation, here.status());
   }
   if (!*here) return;
@@ -164,7 +165,7 @@ void WorkerCore::Enter(Job& job, const Signed<secagg::Offer>& offer, Instant now
                        ResourceExhausted("the dataset's privacy budget does not cover another round"));
 
   entered_.insert(id);
-  fx_.records.push_back(AttemptEntered{id});
+  fx_.records.emplace_back(AttemptEntered{id});
   open->accepted["offer"] = {id, "offer", secagg::Canonical(offer.body), offer.signature};
   Open& placed = open_.insert_or_assign(id.job, *std::move(open)).first->second;
   Carry(placed, *std::move(effects), now);
@@ -203,7 +204,7 @@ void WorkerCore::Carry(Open& open, secagg::WorkerEffects effects, Instant) {
                                   effects.persist->snapshot.view());
     const StepTaken step{id, static_cast<uint8_t>(effects.phase), DigestOfState(state.view())};
     steps_[id] = step;
-    fx_.records.push_back(step);
+    fx_.records.emplace_back(step);
     fx_.seals.push_back({id, std::move(state)});
   }
   if (effects.deadline) open.deadline = effects.deadline;
@@ -219,7 +220,9 @@ void WorkerCore::OnRoundMessage(const Signed<T>& message, Instant now) {
     Say(LogLine::Level::kInfo,
         fmt::format("{}: {} for an attempt that is not open here", id.Brief(), NameOf(message.body)));
     // A coordinator that counts on this worker again, after a restart, need not wait for its deadline.
-    if constexpr (!std::is_same_v<T, secagg::Result>)
+    if constexpr (std::is_same_v<T, secagg::Result>)
+      OnSecondResult(message);
+    else
       fx_.send.push_back(Dropout{id, DropoutCode::kShuttingDown, RefusalCode::kNone});
     return;
   }
@@ -235,6 +238,14 @@ void WorkerCore::OnRoundMessage(const Signed<T>& message, Instant now) {
     return;
   }
   open.accepted[name] = {id, name, secagg::Canonical(message.body), message.signature};
+  if constexpr (std::is_same_v<T, secagg::AgreementBundle>) {
+    // Its signatures are over T2, and T2 covers the adverts, with the head of this region's ledger in its
+    // own: from here on others have signed for how far the ledger had come.
+    if (effects->persist)
+      Witness(
+          {id, crypto::TaggedHash(T::kDomain, secagg::Canonical(message.body)), message.body.signatures, {}},
+          open.round.ledger_head());
+  }
   const bool complained = effects->complaint.has_value();
   const auto result = effects->result;
   Carry(open, *std::move(effects), now);
@@ -244,11 +255,24 @@ void WorkerCore::OnRoundMessage(const Signed<T>& message, Instant now) {
     Close(id.job);
     return;
   }
-  if (!result) return MayBegin(id.job, now);
-  if (open.result) return;  // a repeat: the sum is on its way
-  open.result = result;
-  open.deadline.reset();
-  fx_.commands.push_back(Fetch{result->sum_sha256, 4 * open.plan.total_elements()});
+  if constexpr (std::is_same_v<T, secagg::Result>) {
+    if (result) OnResultSaid(open, message);
+  } else {
+    MayBegin(id.job, now);
+  }
+}
+
+/// Puts on record how far the ledger had come at `head`.
+void WorkerCore::Witness(LedgerWitness witness, const Digest& head) {
+  auto mark = p_.ledger->MarkAt(head);
+  if (!mark)
+    return Say(LogLine::Level::kError,
+               fmt::format("{}: the ledger has no entry with the head that this worker "
+                           "advertised",
+                           witness.id.Brief()));
+  if (!policy::FitsCanonically(*mark)) return;  // its anchor still holds it
+  witness.mark = *std::move(mark);
+  fx_.records.emplace_back(std::move(witness));
 }
 
 template void WorkerCore::OnRoundMessage(const Signed<secagg::Keys>&, Instant);
@@ -325,7 +349,8 @@ void WorkerCore::Begin(const JobId& id, const ChargeOutcome& outcome, Instant no
   if (!masks.ok())
     return Leave(id, DropoutCode::kProtocolViolation, secagg::RefusalCodeOf(masks.status()), now);
   Carry(open, *std::move(effects), now);
-  fx_.records.push_back(InputBegun{outcome.id});
+  fx_.records.emplace_back(InputBegun{outcome.id});
+  Witness({outcome.id, {}, {}, {}}, outcome.ledger_head);
   ++begun_[{id, outcome.id.round}];
   open.uploading = true;
   fx_.commands.push_back(StartUpload{outcome.id, open.plan, job->delta->delta, job->delta->metrics,
@@ -350,7 +375,7 @@ Effects WorkerCore::OnUpload(const UploadEvent& event, Instant now) {
 
 void WorkerCore::OnUploaded(const Uploaded& done, Instant now) {
   // Receipts first: even if the attempt ended while the last chunk was under way, it left.
-  Receipts(done.id, 4 * done.elements, done.sha256, now);
+  Receipts(done.id, done.bytes, done.sha256, now);
   const auto it = open_.find(done.id.job);
   if (it == open_.end() || it->second.offer.body.id != done.id || !it->second.uploading) return;
   Open& open = it->second;
@@ -359,7 +384,7 @@ void WorkerCore::OnUploaded(const Uploaded& done, Instant now) {
   if (!effects.ok())
     return Leave(done.id.job, DropoutCode::kProtocolViolation, secagg::RefusalCodeOf(effects.status()), now);
   Carry(open, *std::move(effects), now);
-  Say(LogLine::Level::kInfo, fmt::format("{}: uploaded {} bytes", done.id.Brief(), 4 * done.elements));
+  Say(LogLine::Level::kInfo, fmt::format("{}: uploaded {} bytes", done.id.Brief(), done.bytes));
 }
 
 void WorkerCore::OnUploadEnded(const UploadEnded& ended, Instant now) {
@@ -403,7 +428,10 @@ void WorkerCore::Receipts(const AttemptId& id, uint64_t bytes, const Digest& sha
     receipt.ledger_head = entry->hash;
   }
   const Job* job = FindJob(id.job);
-  const uint64_t delta_bytes = job == nullptr ? bytes : std::min(bytes, 4 * job->layout.delta_elements());
+  const uint64_t delta_bytes =
+      job == nullptr
+          ? bytes
+          : std::min(bytes, VectorBytes(job->layout.delta_elements(), job->facts.spec.privacy.modulus_bits));
   Receive(receipt, policy::ArtefactKind::kDelta, policy::RuleCode::kArtefactDelta, delta_bytes);
   if (bytes == delta_bytes) return;
   // The metrics are the last words of the same vector: same digest, and paid for with it.

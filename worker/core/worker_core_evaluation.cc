@@ -215,6 +215,7 @@ void WorkerCore::Release(const Digest& request, const ChargeOutcome& outcome, In
   receipt.sandbox = Sandbox();
   receipt.charter = p_.charter_hash;
   receipt.ledger_head = outcome.ledger_head;
+  Witness({evaluation.charge.attempt, {}, {}, {}}, outcome.ledger_head);
   Receive(std::move(receipt), policy::ArtefactKind::kEvaluation, policy::RuleCode::kArtefactEvaluation,
           cell.values.size() * sizeof(int64_t));
   Answer(evaluation.request.job, std::move(cell));

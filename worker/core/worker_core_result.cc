@@ -21,6 +21,68 @@ uint64_t AdapterBlobBytes(const AdapterLayout& layout) { return 4 * layout.adapt
 
 }  // namespace
 
+/// What the coordinator has signed as the result of `id`.
+const Signed<secagg::Result>* WorkerCore::SaidOf(const AttemptId& id) const {
+  const auto said = said_.find(id.job);
+  return said == said_.end() || said->second.body.id != id ? nullptr : &said->second;
+}
+
+/// A verified result: on record before anything is made of it, so that no restart makes it unsaid.
+void WorkerCore::OnResultSaid(Open& open, const Signed<secagg::Result>& message) {
+  if (open.result) return;  // a repeat: the sum is on its way
+  open.result = message.body;
+  open.deadline.reset();
+  if (SaidOf(message.body.id) == nullptr) {
+    fx_.records.emplace_back(ResultSaid{message});
+    said_.insert_or_assign(message.body.id.job, message);
+  }
+  fx_.commands.push_back(Fetch{message.body.sum_sha256, open.plan.vector_bytes()});
+}
+
+/// A result of an attempt that is over here: the one that is known, or proof that two were signed.
+void WorkerCore::OnSecondResult(const Signed<secagg::Result>& message) {
+  const Signed<secagg::Result>* said = SaidOf(message.body.id);
+  if (said == nullptr || secagg::Canonical(said->body) == secagg::Canonical(message.body)) return;
+  const JobId id = message.body.id.job;
+  // One pair is proof enough; more would only fill the disk.
+  if (standings_[id].halted || !secagg::CheckSignature(coordinator_, message).ok()) return;
+  Say(LogLine::Level::kError,
+      fmt::format("{}: the coordinator signed two results, the job is halted here", message.body.id.Brief()));
+  KeepEvidence(said->body.id, "result", secagg::Canonical(said->body), said->signature);
+  KeepEvidence(message.body.id, "result-refused", secagg::Canonical(message.body), message.signature);
+  Leave(id, DropoutCode::kResultMismatch, RefusalCode::kRepeatDiffers, Instant());
+  Halt(id);
+}
+
+/// Nothing of this job runs here any more, in this process or a later one.
+void WorkerCore::Halt(const JobId& id) {
+  fx_.records.emplace_back(JobHalted{id});
+  standings_[id].halted = true;
+  held_.erase(id);
+  walks_.erase(id);
+  Job* job = FindJob(id);
+  if (job == nullptr) return;
+  job->standing.halted = true;
+  fx_.send.push_back(AnswerOf(*job, desk_.state() == TrainerDesk::State::kBarred));
+}
+
+/// Whether what the newest result of `job` made is still to be recomputed here, now or once the attempt that
+/// an earlier process was in has been woken.
+bool WorkerCore::AwaitsSum(const JobId& job) const {
+  if (const auto open = open_.find(job); open != open_.end() && open->second.result) return true;
+  const auto asleep = asleep_.find(job);
+  return asleep != asleep_.end() && SaidOf(asleep->second.id) != nullptr;
+}
+
+/// Offers that wait for a sum that does not come any more.
+void WorkerCore::ReleaseHeld(Instant now) {
+  std::vector<JobId> free;
+  for (const auto& [job, offer] : held_)
+    if (!AwaitsSum(job)) free.push_back(job);
+  for (const JobId& job : free)
+    if (const auto held = held_.extract(job)) OnOffer(held.mapped(), now);
+}
+
 /// True when the offer's adapter is the newest one here. False when it is on its way (a walk was begun).
 StatusOr<bool> WorkerCore::HaveAdapter(Job& job, const Signed<secagg::Offer>& offer, Instant) {
   const RoundIndex round = offer.body.id.round;
@@ -29,6 +91,11 @@ StatusOr<bool> WorkerCore::HaveAdapter(Job& job, const Signed<secagg::Offer>& of
       known != job.chain.end() && known->second != offer.body.adapter)
     return secagg::Refuse(RefusalCode::kModel,
                           "the adapter of round {} is not the one that this worker verified", round);
+  if (const auto said = said_.find(job.id()); said != said_.end() &&
+                                              said->second.body.id.round + 1 == round &&
+                                              said->second.body.new_adapter != offer.body.adapter)
+    return secagg::Refuse(RefusalCode::kModel,
+                          "the adapter of round {} is not the one that was announced with the sum", round);
   if (job.adapter->blob->round == round) return true;
   if (round < job.adapter->blob->round)
     return secagg::Refuse(RefusalCode::kWrongAttempt, "round {} is over: this worker has verified round {}",
@@ -47,6 +114,7 @@ Effects WorkerCore::OnFetched(const Fetched& fetched, Instant now) {
   for (const JobId& job : sums) OnSum(job, fetched, now);
   for (const JobId& job : walks) OnWalk(job, fetched, now);
   OnEvaluationFetched(fetched, now);
+  ReleaseHeld(now);
   return Done(now);
 }
 
@@ -71,37 +139,27 @@ void WorkerCore::OnSum(const JobId& id, const Fetched& fetched, Instant now) {
     // The next offer's adapter is followed back to one that this worker knows.
     Say(LogLine::Level::kWarning,
         fmt::format("{}: its sum was not fetched: {}", attempt.Brief(), Message(fetched.content.status())));
-    Close(id);
-    if (const auto held = held_.extract(id)) OnOffer(held.mapped(), now);
-    return;
+    return Close(id);
   }
   const StatusOr<KnownAdapter> made = Remake(job, open, fetched);
   if (!made.ok()) {
     Say(LogLine::Level::kError, fmt::format("{}: the result does not recompute, the job is halted here: {}",
                                             attempt.Brief(), Message(made.status())));
-    fx_.records.push_back(JobHalted{id});
     KeepAccepted(open.accepted);
-    job.standing.halted = true;
-    standings_[id].halted = true;
-    held_.erase(id);
     Leave(id, DropoutCode::kResultMismatch, RefusalCode::kNone, now);
-    fx_.send.push_back(AnswerOf(job, desk_.state() == TrainerDesk::State::kBarred));
-    return;
+    return Halt(id);
   }
-  fx_.records.push_back(AdapterVerified{id, made->blob->round, made->hash});
+  fx_.records.emplace_back(AdapterVerified{id, made->blob->round, made->hash});
   fx_.commands.push_back(
       KeepAdapter{made->hash, std::make_shared<const Bytes>(EncodeAdapterBlob(*made->blob))});
   chains_[id][made->blob->round] = made->hash;
   TakeAdapter(job, made->hash, made->blob);
   job.rounds_done = std::max(job.rounds_done, made->blob->round);
   job.delta.reset();
-  if (const auto said = open.accepted.find("result"); said != open.accepted.end())
-    job.last_result = said->second;
   fx_.send.push_back(ResultAck{attempt, made->hash});
   Say(LogLine::Level::kInfo, fmt::format("{}: done, adapter {} recomputed from the sum of {} sites",
                                          attempt.Brief(), made->hash.brief(), result.survivors.size()));
   Close(id);
-  if (const auto held = held_.extract(id)) OnOffer(held.mapped(), now);
 }
 
 /// Takes one blob of the walk. `arrived` says that the chain ends at an adapter that this worker knows.

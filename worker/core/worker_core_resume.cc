@@ -35,7 +35,10 @@ void WorkerCore::PutToSleep(const std::vector<RoundSeal>& sealed) {
       fx_.commands.push_back(ForgetRound{seal.id});
       continue;
     }
-    asleep_.insert_or_assign(seal.id.job, Asleep{seal.id, *std::move(state), std::nullopt, {}});
+    Asleep asleep{seal.id, *std::move(state), std::nullopt, {}};
+    // Its sum was not checked yet when the earlier process ended.
+    if (const auto* said = SaidOf(seal.id)) asleep.messages.push_back(*said);
+    asleep_.insert_or_assign(seal.id.job, std::move(asleep));
   }
 }
 
@@ -72,7 +75,7 @@ void WorkerCore::GiveUp(const JobId& job) {
   const Asleep& asleep = node.mapped();
   Say(LogLine::Level::kInfo, fmt::format("{}: not gone on with after the restart", asleep.id.Brief()));
   steps_.erase(asleep.id);
-  fx_.records.push_back(AttemptLeft{asleep.id});
+  fx_.records.emplace_back(AttemptLeft{asleep.id});
   if (asleep.state.phase == WorkerPhase::kInputBegun) fx_.commands.push_back(RecoverUpload{asleep.id});
   fx_.commands.push_back(ForgetRound{asleep.id});
 }
@@ -112,7 +115,8 @@ void WorkerCore::GoOn(Open& open, Asleep asleep, Instant now) {
   if (phase <= WorkerPhase::kReady) TrainFor(jobs_.at(asleep.id.job), open.offer.body, now);
   if (phase == WorkerPhase::kInputBegun) {
     open.uploading = true;
-    fx_.commands.push_back(ResumeUpload{asleep.id, open.plan.total_elements()});
+    fx_.commands.push_back(
+        ResumeUpload{asleep.id, open.plan.total_elements(), open.plan.config().modulus_bits});
   }
   // From here on `open` may end.
   for (const FromCoordinator& message : asleep.messages)

@@ -2,6 +2,7 @@
 
 #include "common/clock.h"
 #include "common/files.h"
+#include "policy/ledger_mark.h"
 #include "worker/model/weight_source.h"
 #include "worker/rpc/worker_shell.h"
 
@@ -18,8 +19,10 @@ bool Within(const std::filesystem::path& inner, const std::filesystem::path& out
 
 /// What the trainer may write or read must hold nothing that it may not: it has the records and no keys.
 Status CheckApart(const policy::WorkerConfig& config, const policy::DatasetCard& card) {
-  const std::filesystem::path* kept[] = {&config.key,    &config.state,    &config.ledger, &config.receipts,
-                                         &config.policy, &config.seal_key, &config.anchor, &card.split_key};
+  const std::filesystem::path ledger_anchor = policy::LedgerAnchorPath(config.anchor);
+  const std::filesystem::path* kept[] = {&config.key,      &config.state,  &config.ledger,
+                                         &config.receipts, &config.policy, &config.seal_key,
+                                         &config.anchor,   &ledger_anchor, &card.split_key};
   for (const std::filesystem::path* path : kept) {
     if (Within(*path, config.scratch))
       return InvalidArgument(

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 
 #include "common/canonical_attempt.h"
@@ -14,7 +15,8 @@ namespace {
 constexpr std::string_view kMagic = "CNCWJNL1";
 constexpr std::string_view kTag = "concordat/v1/worker-journal";
 constexpr size_t kCheckBytes = 8;
-constexpr size_t kMaxBody = 1024;
+constexpr size_t kMaxBody = 256 << 10;
+constexpr size_t kUsualBody = 512;
 
 enum class Kind : uint8_t {
   kEntered = 1,
@@ -23,7 +25,9 @@ enum class Kind : uint8_t {
   kDecision = 4,
   kHalted = 5,
   kStep = 6,
-  kLeft = 7
+  kLeft = 7,
+  kResult = 8,
+  kWitness = 9
 };
 
 void Start(CanonicalWriter& out, Kind kind) { out.U8(static_cast<uint8_t>(kind)); }
@@ -63,52 +67,114 @@ void Write(CanonicalWriter& out, const AttemptLeft& r) {
   Put(out, r.id);
 }
 
-StatusOr<Record> Parse(ByteView body) {
+void Write(CanonicalWriter& out, const ResultSaid& r) {
+  Start(out, Kind::kResult);
+  const secagg::Result& body = r.message.body;
+  Put(out, body.id);
+  out.Put(body.t2);
+  out.Count(body.survivors.size());
+  for (const SiteIndex site : body.survivors) out.U8(site);
+  out.Put(body.sum_sha256);
+  out.Put(body.new_adapter);
+  out.Raw(r.message.signature);
+}
+
+crypto::Signature GetSignature(CanonicalReader& in) {
+  crypto::Signature out{};
+  const ByteView bytes = in.Raw(out.size());
+  if (in.status().ok()) std::ranges::copy(bytes, out.begin());
+  return out;
+}
+
+void Write(CanonicalWriter& out, const LedgerWitness& r) {
+  Start(out, Kind::kWitness);
+  Put(out, r.id);
+  out.Put(r.bundle);
+  out.Count(r.signatures.size());
+  for (const auto& [site, signature] : r.signatures) {
+    out.U8(site);
+    out.Raw(signature);
+  }
+  policy::WriteMark(out, r.mark);
+}
+
+StatusOr<LedgerWitness> GetWitness(CanonicalReader& in) {
+  LedgerWitness out;
+  out.id = GetAttempt(in);
+  out.bundle = in.Hash();
+  const size_t signatures = in.Count(kMaxSites);
+  for (size_t i = 0; i < signatures && in.status().ok(); ++i) {
+    const SiteIndex site = in.U8();
+    out.signatures.emplace_back(site, GetSignature(in));
+  }
+  ASSIGN_OR_RETURN(out.mark, policy::ReadMark(in));
+  return out;
+}
+
+ResultSaid GetResult(CanonicalReader& in) {
+  ResultSaid out;
+  secagg::Result& body = out.message.body;
+  body.id = GetAttempt(in);
+  body.t2 = in.Hash();
+  const size_t survivors = in.Count(kMaxSites);
+  for (size_t i = 0; i < survivors && in.status().ok(); ++i) body.survivors.push_back(in.U8());
+  body.sum_sha256 = in.Hash();
+  body.new_adapter = in.Hash();
+  out.message.signature = GetSignature(in);
+  return out;
+}
+
+Decision GetDecision(CanonicalReader& in) {
+  const uint8_t decision = in.U8();
+  if (decision > static_cast<uint8_t>(Decision::kResume)) in.Fail("an unknown decision");
+  return static_cast<Decision>(decision);
+}
+
+/// Adds the record in `body` to `records`. When that fails, what was added, if anything, means nothing.
+Status Parse(ByteView body, std::vector<Record>& records) {
   CanonicalReader in(body);
-  Record record = JobHalted{};
   switch (static_cast<Kind>(in.U8())) {
     case Kind::kEntered:
-      record = AttemptEntered{GetAttempt(in)};
+      records.emplace_back(AttemptEntered{GetAttempt(in)});
       break;
     case Kind::kBegun:
-      record = InputBegun{GetAttempt(in)};
+      records.emplace_back(InputBegun{GetAttempt(in)});
       break;
     case Kind::kVerified: {
-      AdapterVerified r;
-      r.job = in.Hash();
-      r.round = in.U32();
-      r.adapter = in.Hash();
-      record = r;
+      const Digest job = in.Hash();
+      const RoundIndex round = in.U32();
+      records.emplace_back(AdapterVerified{job, round, in.Hash()});
       break;
     }
     case Kind::kDecision: {
-      DecisionTaken r;
-      r.job = in.Hash();
-      const uint8_t decision = in.U8();
-      if (decision > static_cast<uint8_t>(Decision::kResume)) in.Fail("an unknown decision");
-      r.decision = static_cast<Decision>(decision);
-      record = r;
+      const Digest job = in.Hash();
+      records.emplace_back(DecisionTaken{job, GetDecision(in)});
       break;
     }
     case Kind::kHalted:
-      record = JobHalted{in.Hash()};
+      records.emplace_back(JobHalted{in.Hash()});
       break;
     case Kind::kStep: {
-      StepTaken r;
-      r.id = GetAttempt(in);
-      r.phase = in.U8();
-      r.state = in.Hash();
-      record = r;
+      const AttemptId id = GetAttempt(in);
+      const uint8_t phase = in.U8();
+      records.emplace_back(StepTaken{id, phase, in.Hash()});
       break;
     }
     case Kind::kLeft:
-      record = AttemptLeft{GetAttempt(in)};
+      records.emplace_back(AttemptLeft{GetAttempt(in)});
       break;
+    case Kind::kResult:
+      records.emplace_back(GetResult(in));
+      break;
+    case Kind::kWitness: {
+      ASSIGN_OR_RETURN(LedgerWitness witness, GetWitness(in));
+      records.emplace_back(std::move(witness));
+      break;
+    }
     default:
       in.Fail("an unknown kind of record");
   }
-  RETURN_IF_ERROR(in.Finish());
-  return record;
+  return in.Finish();
 }
 
 Bytes CheckOf(ByteView body) {
@@ -139,10 +205,8 @@ Status WorkerJournal::ReadAll(ByteView content, uint64_t anchored, Digest* head_
     if (content.size() - at - 4 < size + kCheckBytes) return OkStatus();
     const ByteView body = content.subspan(at + 4, size);
     const ByteView check = content.subspan(at + 4 + size, kCheckBytes);
-    auto record = Parse(body);
-    if (!ConstantTimeEqual(check, CheckOf(body)) || !record.ok())
+    if (!ConstantTimeEqual(check, CheckOf(body)) || !Parse(body, records_).ok())
       return DataLoss("{}: the record at byte {} does not verify", path_.string(), at);
-    records_.push_back(*std::move(record));
     end_ = {end_.count + 1, Chain(end_.head, body)};
     if (end_.count == anchored) *head_there = end_.head;
     at += 4 + size + kCheckBytes;
@@ -196,6 +260,7 @@ Status WorkerJournal::Append(std::span<const Record> records) {
   AnchorPoint end = end_;
   for (const Record& record : records) {
     CanonicalWriter body;
+    body.Reserve(kUsualBody);
     std::visit([&](const auto& r) { Write(body, r); }, record);
     out.Blob(body.bytes());
     out.Raw(CheckOf(body.bytes()));

@@ -10,6 +10,8 @@
 #include "common/logging.h"
 #include "privacy/crypto/hash.h"
 #include "proto/wire.h"
+#include "worker/rpc/evidence.h"
+#include "worker/rpc/ledger_check.h"
 
 namespace concordat::worker {
 namespace {
@@ -78,8 +80,14 @@ Status WorkerShell::OpenState() {
   ASSIGN_OR_RETURN(journal_,
                    WorkerJournal::Open(config.state / "journal.bin", config.anchor, setup_.accept_rollback));
   ASSIGN_OR_RETURN(rounds_, RoundStore::Open(config.state / "rounds", config.seal_key, random_));
-  ASSIGN_OR_RETURN(ledger_, policy::Ledger::Open(config.ledger, setup_.card.name, setup_.card.budget(),
-                                                 setup_.card.privacy.period));
+  ASSIGN_OR_RETURN(ledger_,
+                   policy::Ledger::Open(config.ledger, setup_.card.name, setup_.card.budget(),
+                                        setup_.card.privacy.period, policy::LedgerAnchorPath(config.anchor)));
+  ASSIGN_OR_RETURN(const size_t restored,
+                   CheckLedger(journal_->records(), *ledger_, setup_.accept_rollback, clock_.Now()));
+  if (restored > 0)
+    spdlog::warn("the ledger was put back from a copy: what it had forgotten was charged again, {} entries",
+                 restored);
   ASSIGN_OR_RETURN(receipts_, policy::ReceiptBook::Open(config.receipts));
   ASSIGN_OR_RETURN(key_, crypto::SigningKey::FromPem(AsBytes(setup_.key_pem)));
   peers_ = std::make_unique<policy::CharterPeerVerifier>(setup_.charter.charter);
@@ -244,15 +252,9 @@ void WorkerShell::End() {
 
 Status WorkerShell::Persist(Effects& effects) {
   for (const RoundSeal& seal : effects.seals) RETURN_IF_ERROR(rounds_->Put(seal));
+  for (const Evidence& evidence : effects.evidence)
+    RETURN_IF_ERROR(KeepEvidence(setup_.config.state / "evidence", evidence));
   if (!effects.records.empty()) RETURN_IF_ERROR(journal_->Append(effects.records));
-  for (const Evidence& evidence : effects.evidence) {
-    // With the body's digest: a second lie about the same step must not replace the first.
-    const auto stem = fmt::format("{}-{}-{}-{}-{}", evidence.id.job.brief(), evidence.id.round,
-                                  evidence.id.attempt, evidence.name, crypto::Sha256(evidence.body).brief());
-    const auto folder = setup_.config.state / "evidence";
-    RETURN_IF_ERROR(WriteFileAtomically(folder / (stem + ".body"), evidence.body, 0600));
-    RETURN_IF_ERROR(WriteFileAtomically(folder / (stem + ".signature"), ByteView(evidence.signature), 0600));
-  }
   return OkStatus();
 }
 

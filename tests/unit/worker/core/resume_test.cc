@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <set>
 
 #include "tests/unit/worker/core/federation.h"
 
@@ -227,6 +228,134 @@ TEST(WorkerResumeTest, AnAttemptThatNobodyGoesOnWithIsGivenUpInTime) {
   region.Receive(JobNotice{f.signed_job, true, 0});
   region.Receive(f.SignedOffer(0, 0));
   EXPECT_EQ(region.Sent<Dropout>().back().code, DropoutCode::kShuttingDown);
+}
+
+// ---- A result was signed, and the process died before its sum was checked.
+
+std::set<std::string> KeptNames(const Region& region) {
+  std::set<std::string> out;
+  for (const Evidence& evidence : region.evidence) out.insert(evidence.name);
+  return out;
+}
+
+/// Region 1 has the signed result of round 0 and not yet its sum.
+Region& KilledBeforeTheSum(Federation& f, bool gently = false) {
+  Region& region = *f.regions[0];
+  region.hold_fetch = true;
+  f.PlayFirstAttempt();
+  EXPECT_EQ(f.round().phase(), CoordinatorPhase::kDone);
+  EXPECT_EQ(region.JournalCount<ResultSaid>(), 1u);
+  EXPECT_TRUE(region.Sent<ResultAck>().empty());
+  region.hold_fetch = false;
+  if (gently) region.Apply(region.core->OnShutdown(region.now));
+  region.Start();
+  return region;
+}
+
+TEST(WorkerResumeTest, ASumThatWasOnItsWayIsRecomputedAfterTheRestartAndTheNextRoundFollows) {
+  Federation f;
+  Region& region = KilledBeforeTheSum(f);
+  region.Receive(JobNotice{f.signed_job, true, 1});
+  region.Receive(f.SignedOffer(1, 0));
+  ASSERT_EQ(region.Sent<ResultAck>().size(), 1u);
+  EXPECT_EQ(region.Sent<ResultAck>()[0].new_adapter, f.adapter_hash);
+  EXPECT_EQ(region.JournalCount<AdapterVerified>(), 1u);
+  EXPECT_EQ(region.JournalCount<ResultSaid>(), 1u) << "on record once";
+  EXPECT_EQ(region.Sent<Signed<secagg::Advert>>().back().body.id.round, 1u);
+}
+
+TEST(WorkerResumeTest, ALieAboutTheSumIsFoundAfterTheRestartAndTheJobStaysHalted) {
+  Federation f;
+  f.lie_about_result = true;
+  Region& region = KilledBeforeTheSum(f);
+  const size_t adverts = region.Sent<Signed<secagg::Advert>>().size();
+  region.Receive(JobNotice{f.signed_job, true, 1});
+  region.Receive(f.SignedOffer(1, 0));
+  EXPECT_EQ(region.JournalCount<JobHalted>(), 1u);
+  EXPECT_EQ(region.Sent<Signed<secagg::Advert>>().size(), adverts);
+  const std::set<std::string> kept = KeptNames(region);
+  EXPECT_TRUE(kept.contains("result") && kept.contains("offer")) << "what it started from and what it made";
+  for (int process = 0; process < 2; ++process) {
+    region.Start();
+    region.Receive(JobNotice{f.signed_job, true, 1});
+    EXPECT_EQ(region.Sent<JobAnswer>().back().verdict, Verdict::kRefused);
+    region.Receive(f.SignedOffer(1, 1));
+    EXPECT_EQ(region.Sent<Signed<secagg::Advert>>().size(), adverts);
+  }
+}
+
+TEST(WorkerResumeTest, ALieAboutTheSumIsFoundAfterAnOrderlyEndToo) {
+  Federation f;
+  f.lie_about_result = true;
+  Region& region = KilledBeforeTheSum(f, true);
+  region.Receive(JobNotice{f.signed_job, true, 1});
+  EXPECT_EQ(region.JournalCount<JobHalted>(), 1u);
+}
+
+TEST(WorkerResumeTest, CallingTheAttemptOffDoesNotSaveTheLie) {
+  Federation f;
+  f.lie_about_result = true;
+  Region& region = KilledBeforeTheSum(f);
+  region.Receive(AttemptAborted{{f.job.id, 0, 0}, 9});
+  region.Receive(JobNotice{f.signed_job, true, 1});
+  EXPECT_EQ(region.JournalCount<JobHalted>(), 1u);
+}
+
+TEST(WorkerResumeTest, AnOfferOfAnotherAdapterThanWasSignedIsRefusedAfterARestartWithBothAsEvidence) {
+  for (const bool verified : {true, false}) {
+    Federation f;
+    Region& region = *f.regions[0];
+    // The sum never comes, so that nothing but the coordinator's word names the next adapter.
+    if (!verified) region.fetch_error = PermissionDenied("the certificate has expired");
+    f.PlayFirstAttempt();
+    ASSERT_EQ(region.Sent<ResultAck>().size(), verified ? 1u : 0u);
+    const size_t adverts = region.Sent<Signed<secagg::Advert>>().size();
+    region.fetch_error = OkStatus();
+    region.Start();
+    region.Receive(JobNotice{f.signed_job, true, 1});
+    AdapterBlob other = f.adapter;
+    other.weights[0] += 1;
+    f.Publish(other);
+    region.Receive(f.SignedOffer(1, 0));
+    EXPECT_EQ(region.Sent<Dropout>().back().refusal, secagg::RefusalCode::kModel) << verified;
+    EXPECT_EQ(region.Sent<Signed<secagg::Advert>>().size(), adverts) << verified;
+    EXPECT_EQ(KeptNames(region), (std::set<std::string>{"offer", "result"})) << verified;
+    region.Start();
+    region.Receive(JobNotice{f.signed_job, true, 1});
+    region.Receive(f.SignedOffer(1, 1));
+    EXPECT_EQ(region.Sent<Signed<secagg::Advert>>().size(), adverts) << "refused again: " << verified;
+  }
+}
+
+TEST(WorkerResumeTest, ASecondSignedResultOfOneAttemptHaltsTheJobWithBothAsEvidenceAlsoAfterARestart) {
+  for (const bool restart : {false, true}) {
+    Federation f;
+    f.PlayFirstAttempt();
+    Region& region = *f.regions[0];
+    ASSERT_EQ(region.Sent<ResultAck>().size(), 1u);
+    secagg::Result other;
+    for (const Record& record : region.journal)
+      if (const auto* said = std::get_if<ResultSaid>(&record)) other = said->message.body;
+    if (restart) {
+      region.Start();
+      region.Receive(JobNotice{f.signed_job, true, 1});
+    }
+    const auto first = secagg::Sign(f.coordinator.key, other);
+    other.new_adapter.bytes[0] ^= 1;
+    region.Receive(secagg::Sign(region.party().key, other));
+    EXPECT_EQ(region.JournalCount<JobHalted>(), 0u) << "nobody signed that";
+    region.Receive(first);
+    EXPECT_EQ(region.JournalCount<JobHalted>(), 0u) << "the same again says nothing";
+    region.Receive(secagg::Sign(f.coordinator.key, other));
+    EXPECT_EQ(region.JournalCount<JobHalted>(), 1u);
+    EXPECT_EQ(KeptNames(region), (std::set<std::string>{"result", "result-refused"}));
+    const size_t kept = region.evidence.size();
+    other.new_adapter.bytes[1] ^= 1;
+    region.Receive(secagg::Sign(f.coordinator.key, other));
+    EXPECT_EQ(region.evidence.size(), kept) << "one pair is proof enough";
+    region.Receive(f.SignedOffer(1, 0));
+    EXPECT_EQ(region.Sent<Dropout>().back().code, DropoutCode::kPolicyRefused);
+  }
 }
 
 }  // namespace

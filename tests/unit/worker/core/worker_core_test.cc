@@ -196,6 +196,61 @@ TEST(WorkerCoreTest, ALateWorkerFollowsSeveralRoundsBackAndRefusesAForkedChain) 
   EXPECT_EQ(late.Sent<Dropout>()[0].refusal, secagg::RefusalCode::kModel);
 }
 
+TEST(WorkerCoreTest, WhatPeersHaveSignedForIsHowFarTheLedgerHadComeWhenItWasAdvertised) {
+  Federation f;
+  f.PlayFirstAttempt();
+  f.Begin(1, 0);
+  f.Run();
+  for (auto& region : f.regions) {
+    std::vector<LedgerWitness> signed_for;
+    for (const Record& record : region->journal)
+      if (const auto* said = std::get_if<LedgerWitness>(&record); said && !said->signatures.empty())
+        signed_for.push_back(*said);
+    ASSERT_EQ(signed_for.size(), 2u) << "once for each attempt";
+    const auto adverts = region->Sent<secagg::Signed<secagg::Advert>>();
+    for (size_t i = 0; i < 2; ++i) {
+      EXPECT_EQ(signed_for[i].id, adverts[i].body.id);
+      EXPECT_EQ(signed_for[i].mark.head, adverts[i].body.ledger_head);
+      EXPECT_EQ(signed_for[i].mark.count, i);
+      EXPECT_GE(signed_for[i].signatures.size(), 3u) << "t of four";
+      EXPECT_TRUE(region->ledger->Holds(signed_for[i].mark));
+    }
+    EXPECT_EQ(region->ledger->entries().size(), 2u);
+  }
+}
+
+TEST(WorkerCoreTest, EveryChargeIsOnRecordWithItsPriceBeforeAnythingLeaves) {
+  Federation f;
+  f.regions[0]->hold_upload = true;
+  f.PlayFirstAttempt();
+  Region& region = *f.regions[0];
+  ASSERT_EQ(region.ledger->entries().size(), 1u);
+  const LedgerWitness* own = nullptr;
+  for (const Record& record : region.journal)
+    if (const auto* said = std::get_if<LedgerWitness>(&record)) own = said;
+  ASSERT_NE(own, nullptr);
+  EXPECT_EQ(own->mark.head, region.ledger->head());
+  EXPECT_EQ(own->mark.count, 1u);
+  EXPECT_EQ(own->mark.totals.at(0).curve.terms(), region.ledger->entries()[0].charge.curve.terms());
+}
+
+TEST(WorkerCoreTest, TheCountersignedHeadIsOnRecordBeforeAnyShareIsOpened) {
+  Federation f;
+  f.PlayFirstAttempt();
+  for (auto& region : f.regions) {
+    bool on_record = false;
+    for (const Record& record : region->journal) {
+      const auto* said = std::get_if<LedgerWitness>(&record);
+      on_record |= said != nullptr && !said->signatures.empty();
+      const auto* step = std::get_if<StepTaken>(&record);
+      if (step != nullptr && step->phase == static_cast<uint8_t>(secagg::WorkerPhase::kUnmasked)) {
+        EXPECT_TRUE(on_record);
+      }
+    }
+    EXPECT_TRUE(on_record);
+  }
+}
+
 TEST(WorkerCoreTest, TheLastResultIsCheckedEvenIfTheJobEndsWhileItsSumIsOnTheWay) {
   Federation f;
   Region& region = *f.regions[0];

@@ -20,12 +20,27 @@ AttemptId Attempt(uint32_t round, uint32_t attempt) {
 
 std::vector<Record> Sample() {
   const JobId job = crypto::Sha256(AsBytes("job"));
+  ResultSaid said;
+  said.message.body = {Attempt(1, 2),
+                       crypto::Sha256(AsBytes("t2")),
+                       {1, 2, 4},
+                       crypto::Sha256(AsBytes("sum")),
+                       crypto::Sha256(AsBytes("adapter"))};
+  said.message.signature[63] = 9;
+  LedgerWitness countersigned{Attempt(1, 2), crypto::Sha256(AsBytes("bundle")), {}, {}};
+  for (SiteIndex site : {1, 2, 4}) countersigned.signatures.emplace_back(site, said.message.signature);
+  countersigned.mark = {"manuals", 3, 0, crypto::Sha256(AsBytes("head")), 2.5, {}};
+  LedgerCharge charge;
+  EXPECT_OK(charge.curve.Add({1, 1, 4, 1, 1, 3}));
+  policy::AddToTotals(countersigned.mark.totals, charge);
   return {AttemptEntered{Attempt(1, 2)},
           InputBegun{Attempt(1, 2)},
           AdapterVerified{job, 2, crypto::Sha256(AsBytes("adapter"))},
           DecisionTaken{job, Decision::kPause},
           JobHalted{job},
           StepTaken{Attempt(1, 2), 6, crypto::Sha256(AsBytes("state"))},
+          said,
+          countersigned,
           AttemptLeft{Attempt(1, 2)}};
 }
 
@@ -39,7 +54,7 @@ TEST(WorkerJournalTest, WhatWasAppendedIsThereAfterARestart) {
     ASSERT_OK(journal->Append(std::vector<Record>{AttemptEntered{Attempt(3, 0)}}));
   }
   ASSERT_OK_AND_ASSIGN(auto journal, WorkerJournal::Open(path, folder / "anchor"));
-  ASSERT_EQ(journal->records().size(), 8u);
+  ASSERT_EQ(journal->records().size(), Sample().size() + 1);
   EXPECT_EQ(std::get<AttemptEntered>(journal->records()[0]).id, Attempt(1, 2));
   EXPECT_EQ(std::get<InputBegun>(journal->records()[1]).id, Attempt(1, 2));
   EXPECT_EQ(std::get<AdapterVerified>(journal->records()[2]).round, 2u);
@@ -47,8 +62,19 @@ TEST(WorkerJournalTest, WhatWasAppendedIsThereAfterARestart) {
   EXPECT_TRUE(std::holds_alternative<JobHalted>(journal->records()[4]));
   EXPECT_EQ(std::get<StepTaken>(journal->records()[5]).phase, 6u);
   EXPECT_EQ(std::get<StepTaken>(journal->records()[5]).state, crypto::Sha256(AsBytes("state")));
-  EXPECT_EQ(std::get<AttemptLeft>(journal->records()[6]).id, Attempt(1, 2));
-  EXPECT_EQ(std::get<AttemptEntered>(journal->records()[7]).id, Attempt(3, 0));
+  const ResultSaid said = std::get<ResultSaid>(journal->records()[6]),
+                   sample = std::get<ResultSaid>(Sample()[6]);
+  EXPECT_EQ(secagg::Canonical(said.message.body), secagg::Canonical(sample.message.body));
+  EXPECT_EQ(said.message.signature, sample.message.signature);
+  const auto& countersigned = std::get<LedgerWitness>(journal->records()[7]);
+  EXPECT_EQ(countersigned.bundle, crypto::Sha256(AsBytes("bundle")));
+  EXPECT_EQ(countersigned.signatures, std::get<LedgerWitness>(Sample()[7]).signatures);
+  EXPECT_EQ(countersigned.mark.dataset, "manuals");
+  EXPECT_EQ(countersigned.mark.count, 3u);
+  EXPECT_EQ(countersigned.mark.head, crypto::Sha256(AsBytes("head")));
+  EXPECT_EQ(countersigned.mark.totals.at(0).curve.terms().at(0), (RdpTerm{1, 1, 4, 1, 1, 3}));
+  EXPECT_EQ(std::get<AttemptLeft>(journal->records()[8]).id, Attempt(1, 2));
+  EXPECT_EQ(std::get<AttemptEntered>(journal->records()[9]).id, Attempt(3, 0));
   struct stat info {};
   ASSERT_EQ(::stat(path.c_str(), &info), 0);
   EXPECT_EQ(info.st_mode & 0777, 0600u);
@@ -72,12 +98,12 @@ TEST(WorkerJournalTest, ARecordCutOffAtTheEndIsRemovedAndTheNextOneFits) {
     std::filesystem::resize_file(path, whole - cut);
     ASSERT_OK(WriteFileAtomically(folder / "anchor", ByteView(anchor), 0600));
     ASSERT_OK_AND_ASSIGN(auto journal, WorkerJournal::Open(path, folder / "anchor"));
-    EXPECT_EQ(journal->records().size(), 6u);
+    EXPECT_EQ(journal->records().size(), Sample().size() - 1);
     ASSERT_OK(journal->Append(last));
     EXPECT_EQ(std::filesystem::file_size(path), whole);
   }
   ASSERT_OK_AND_ASSIGN(auto journal, WorkerJournal::Open(path, folder / "anchor"));
-  EXPECT_EQ(journal->records().size(), 7u);
+  EXPECT_EQ(journal->records().size(), Sample().size());
 }
 
 TEST(WorkerJournalTest, AnyChangedByteIsFound) {
