@@ -1,8 +1,5 @@
 #include "aggregation/modular_sum.h"
 
-#include <bit>
-#include <cstring>
-
 #include "common/secret.h"
 
 namespace concordat {
@@ -28,18 +25,15 @@ Status ModularSum::Subtract(uint64_t first_element, std::span<const uint32_t> va
   return OkStatus();
 }
 
-Status ModularSum::AddBytes(uint64_t first_element, std::span<const uint8_t> little_endian) {
-  if (little_endian.size() % sizeof(uint32_t) != 0)
-    return InvalidArgument("sum: {} bytes are no whole number of 4-byte words", little_endian.size());
-  const uint64_t count = little_endian.size() / sizeof(uint32_t);
+Status ModularSum::AddBytes(uint64_t first_element, std::span<const uint8_t> little_endian,
+                            uint32_t modulus_bits) {
+  const uint64_t word_bytes = WordBytes(modulus_bits);
+  if (little_endian.size() % word_bytes != 0)
+    return InvalidArgument("sum: {} bytes are no whole number of {}-byte words", little_endian.size(),
+                           word_bytes);
+  const uint64_t count = little_endian.size() / word_bytes;
   RETURN_IF_ERROR(CheckRange(first_element, count));
-  uint32_t* words = words_.data() + first_element;
-  for (size_t i = 0; i < count; ++i) {
-    uint32_t word;
-    std::memcpy(&word, little_endian.data() + i * sizeof word, sizeof word);
-    if constexpr (std::endian::native == std::endian::big) word = __builtin_bswap32(word);
-    words[i] += word;
-  }
+  AddPackedWords(little_endian, modulus_bits, std::span(words_).subspan(first_element, count));
   return OkStatus();
 }
 

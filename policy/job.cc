@@ -79,6 +79,11 @@ void ReadDeadlines(YamlMap map, secagg::Deadlines* out) {
   out->unmask_ms = read("unmask", kMinute, kHour);
 }
 
+uint32_t ReadModulusBits(YamlMap& map) {
+  static constexpr uint32_t kBits[] = {kPlainBits, kPackedBits};
+  return kBits[map.ChoiceOr("modulus_bits", 0, {"32", "24"})];
+}
+
 void ReadPrivacy(YamlMap map, JobSpec::Privacy* out) {
   const std::string unit = map.Text("unit", 64);
   if (!unit.empty() && unit != "site") {
@@ -97,6 +102,7 @@ void ReadPrivacy(YamlMap map, JobSpec::Privacy* out) {
   }
   static constexpr RoundingMode kModes[] = {RoundingMode::kStochastic, RoundingMode::kNearest};
   out->rounding = kModes[map.ChoiceOr("rounding", 0, {"stochastic", "nearest"})];
+  out->modulus_bits = ReadModulusBits(map);
 }
 
 /// n, t, m, nC, h of every roster that the job allows.

@@ -11,6 +11,7 @@
 #include "common/status.h"
 #include "common/units.h"
 #include "privacy/crypto/signature.h"
+#include "privacy/mechanism/words.h"
 #include "privacy/secagg/messages.h"
 
 namespace concordat::policy {
@@ -60,6 +61,7 @@ struct JobSpec {
     double noise_multiplier = 0;  // σ / Δ₂; 0: no noise, epsilon is infinite
     double delta = 0;
     RoundingMode rounding = RoundingMode::kStochastic;
+    uint32_t modulus_bits = kPlainBits;  // b; with 24 the delta is rotated and the masked vector packed
   } privacy;
   struct Metrics {
     double loss_bound = 0;        // nats per token; a site's mean training loss is clipped to it

@@ -3,18 +3,20 @@
 #include <algorithm>
 #include <cmath>
 
+#include "privacy/mechanism/rotation.h"
 #include "privacy/secagg/worker_bounds.h"
 
 namespace concordat::policy {
 namespace {
 
 /// Integer units of a metric's bound: fine enough for a loss to four digits, small enough that its noise and
-/// the sum of 100 sites stay far from 2^31.
-constexpr double kMetricUnits = 16384;
+/// the sum of 100 sites stay far from 2^31. With 24 bits the sum has 2^23 and a third digit is what fits.
+double MetricUnits(const JobSpec& job) { return job.privacy.modulus_bits == kPackedBits ? 2048 : 16384; }
 
 struct Cohort {
   uint32_t sites = 0;
   uint32_t honest = 0;
+  Digest rotation;  // RotationSeed of the attempt; a plan encodes nothing and has none
 };
 
 /// Standard deviation of one site's noise for sensitivity `sensitivity`.
@@ -27,8 +29,8 @@ MetricSpec Metric(const JobSpec& job, MetricName name, double bound, uint32_t ho
   MetricSpec metric;
   metric.name = name;
   metric.bound = bound;
-  metric.scale = kMetricUnits / bound;
-  metric.noise_stddev = SiteNoise(job, job.metrics.noise_multiplier, kMetricUnits, honest);
+  metric.scale = MetricUnits(job) / bound;
+  metric.noise_stddev = SiteNoise(job, job.metrics.noise_multiplier, MetricUnits(job), honest);
   return metric;
 }
 
@@ -37,6 +39,8 @@ StatusOr<EncodingPlan> Encoding(const JobSpec& job, const Cohort& cohort) {
   EncodingConfig config;
   config.elements = layout.delta_elements();
   config.clip = job.privacy.clip;
+  config.modulus_bits = job.privacy.modulus_bits;
+  if (config.modulus_bits == kPackedBits) config.rotation = cohort.rotation;
   config.rounding =
       job.privacy.rounding == RoundingMode::kNearest ? Rounding::kNearest : Rounding::kStochastic;
   config.sites = cohort.sites;
@@ -65,9 +69,9 @@ StatusOr<PrivacyStatement> Statement(const JobSpec& job, uint32_t rounds, const 
   return SiteStatement(plan, Neighbour::kZeroOut, job.privacy.delta, rounds, distributed ? cohort.honest : 0);
 }
 
-Cohort Planned(const JobSpec& job, uint32_t sites) { return {sites, HonestSurvivorsFor(job, sites)}; }
+Cohort Planned(const JobSpec& job, uint32_t sites) { return {sites, HonestSurvivorsFor(job, sites), {}}; }
 Cohort Offered(const secagg::Offer& offer) {
-  return {static_cast<uint32_t>(offer.roster.size()), HonestSurvivorsFor(offer)};
+  return {static_cast<uint32_t>(offer.roster.size()), HonestSurvivorsFor(offer), RotationSeed(offer.id)};
 }
 
 }  // namespace
@@ -118,7 +122,7 @@ StatusOr<PrivacyStatement> PlanStatement(const JobSpec& job, uint32_t rounds, co
 
 StatusOr<uint64_t> MaskedBytes(const JobSpec& job) {
   ASSIGN_OR_RETURN(const uint64_t elements, MaskedElements(job));
-  return elements * sizeof(uint32_t);
+  return VectorBytes(elements, job.privacy.modulus_bits);
 }
 
 }  // namespace concordat::policy

@@ -21,8 +21,9 @@ uint32_t HonestSurvivorsFor(const JobSpec& job, uint32_t sites);
 uint32_t HonestSurvivorsFor(const secagg::Offer& offer);
 
 /// The checked encoding of a round with `sites` in the roster. σ_s = noise_multiplier·Δ₂ with local noise,
-/// that over √h with distributed; metrics likewise, on a grid of 2^-14 of their bound. InvalidArgument when
-/// overflow is too likely or a number is out of the mechanism's range.
+/// that over √h with distributed; metrics likewise, on a grid of 2^-14 of their bound (2^-11 with 24 bits).
+/// Only that of an offer can encode and decode: its rotation is the attempt's. InvalidArgument when overflow
+/// is too likely or a number is out of the mechanism's range.
 StatusOr<EncodingPlan> EncodingFor(const JobSpec& job, uint32_t sites);
 StatusOr<EncodingPlan> EncodingFor(const JobSpec& job, const secagg::Offer& offer);
 
@@ -38,7 +39,7 @@ StatusOr<double> PlanEpsilon(const JobSpec& job, uint32_t rounds, uint32_t sites
 StatusOr<PrivacyStatement> PlanStatement(const JobSpec& job, uint32_t rounds, uint32_t sites);
 StatusOr<PrivacyStatement> PlanStatement(const JobSpec& job, uint32_t rounds, const secagg::Offer& offer);
 
-/// Bytes of one masked vector on the wire.
+/// Bytes of one masked vector on the wire, and of a published sum.
 StatusOr<uint64_t> MaskedBytes(const JobSpec& job);
 
 }  // namespace concordat::policy

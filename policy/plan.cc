@@ -51,10 +51,11 @@ StatusOr<std::vector<FlowRow>> FlowsOf(const Charter& charter, const JobSpec& jo
     const CharterFlow* flow = charter.Flow(kind, from, to);
     rows.push_back({kind, from, to, flow == nullptr ? std::nullopt : std::optional(flow->basis), bytes});
   };
+  const uint32_t bits = job.privacy.modulus_bits;
   for (const SpiffeId& worker : workers) {
     const std::string& region = worker.jurisdiction();
-    add(ArtefactKind::kDelta, region, centre, layout.delta_elements() * sizeof(uint32_t) * job.rounds);
-    add(ArtefactKind::kMetrics, region, centre, kMetricCount * sizeof(uint32_t) * job.rounds);
+    add(ArtefactKind::kDelta, region, centre, VectorBytes(layout.delta_elements(), bits) * job.rounds);
+    add(ArtefactKind::kMetrics, region, centre, VectorBytes(kMetricCount, bits) * job.rounds);
     add(ArtefactKind::kEvaluation, region, centre, 0);
     // The first adapter and the one after each round.
     add(ArtefactKind::kAdapter, centre, region,

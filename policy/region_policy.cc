@@ -85,6 +85,10 @@ void ReadPrivacy(YamlMap map, RegionPolicy::Privacy* out) {
   out->rounding = ReadList<RoundingMode>(
       map, "rounding", 1, 2,
       OneOf<RoundingMode>({{"stochastic", RoundingMode::kStochastic}, {"nearest", RoundingMode::kNearest}}));
+  // Older files do not know the packed mode, and what a file does not allow is denied.
+  if (map.Has("modulus_bits"))
+    out->modulus_bits = ReadList<uint32_t>(map, "modulus_bits", 1, 2,
+                                           OneOf<uint32_t>({{"32", kPlainBits}, {"24", kPackedBits}}));
 }
 
 }  // namespace

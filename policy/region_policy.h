@@ -56,6 +56,7 @@ struct RegionPolicy {
     double max_delta = 0;
     std::vector<NoisePlacement> noise;
     std::vector<RoundingMode> rounding;
+    std::vector<uint32_t> modulus_bits = {kPlainBits};  // of the job's encoding
   } privacy;
   struct Training {
     uint32_t max_rounds = 0;

@@ -49,6 +49,8 @@ constexpr auto kRules = std::to_array<Rule>({
     {RuleCode::kPrivacyRounding, "privacy.rounding", "the region does not accept this rounding"},
     {RuleCode::kPrivacyMetricsNoise, "privacy.min_metrics_noise_multiplier",
      "the noise on metrics is lower than this region needs"},
+    {RuleCode::kPrivacyModulusBits, "privacy.modulus_bits",
+     "the region does not accept words of this many bits"},
     {RuleCode::kDatasetUnit, "dataset.privacy.unit",
      "the dataset's budget counts another privacy unit than the job protects"},
     {RuleCode::kDatasetBudget, "dataset.privacy.epsilon",

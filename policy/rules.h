@@ -43,6 +43,7 @@ enum class RuleCode : uint16_t {
   kPrivacyNoisePlacement = 504,
   kPrivacyRounding = 505,
   kPrivacyMetricsNoise = 506,
+  kPrivacyModulusBits = 507,
   kDatasetUnit = 511,
   kDatasetBudget = 512,
   kDatasetDelta = 513,

@@ -106,7 +106,8 @@ struct UploadSlot {
   AttemptId id;
   SpiffeId worker;
   uint64_t bytes = 0;
-  Digest sha256;  // of an accepted one: what it must be
+  Digest sha256;                       // of an accepted one: what it must be
+  uint32_t modulus_bits = kPlainBits;  // b of its words
 };
 /// An attempt that begins, for the count of its traffic.
 struct AttemptBegan {

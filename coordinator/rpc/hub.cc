@@ -192,7 +192,7 @@ void Hub::ApplyUploads(CoreEffects* fx) {
   for (const UploadSlot& slot : fx->accept_uploads) {
     auto spool = parts_.uploads->Accept(slot);
     if (spool.ok()) {
-      sums_->Add(slot.id, *std::move(spool));
+      sums_->Add(slot.id, *std::move(spool), slot.modulus_bits);
       continue;
     }
     spdlog::error("{}: {}", slot.id.Brief(), ToString(spool.status()));

@@ -11,7 +11,7 @@
 namespace concordat::coordinator {
 namespace {
 
-constexpr uint64_t kReadBytes = 1 << 20;
+constexpr uint64_t kReadElements = 1 << 18;
 constexpr size_t kMostUnmaskThreads = 16;
 constexpr uint64_t kUnmaskPiece = 1 << 16;  // elements; a piece starts on a cipher block
 constexpr std::chrono::seconds kDiskRetry{2};
@@ -33,11 +33,6 @@ void Unmask(ModularSum& sum, const std::vector<secagg::MaskKey>& keys) {
   std::vector<std::jthread> others;
   for (size_t i = 1; i < threads; ++i) others.emplace_back(work, i * share);
   work(0);
-}
-
-ByteView AsLittleEndian(std::span<const uint32_t> words) {
-  static_assert(std::endian::native == std::endian::little);
-  return {reinterpret_cast<const uint8_t*>(words.data()), words.size_bytes()};
 }
 
 }  // namespace
@@ -64,14 +59,14 @@ void SumEngine::Push(Task task) {
   wake_.notify_all();
 }
 
-void SumEngine::Add(const AttemptId& id, std::shared_ptr<Spool> upload) {
-  Push({id, std::move(upload), nullptr, false});
+void SumEngine::Add(const AttemptId& id, std::shared_ptr<Spool> upload, uint32_t modulus_bits) {
+  Push({id, std::move(upload), nullptr, false, modulus_bits});
 }
 void SumEngine::Finish(SumOrder order) {
   const AttemptId id = order.id;
-  Push({id, nullptr, std::make_shared<SumOrder>(std::move(order)), false});
+  Push({id, nullptr, std::make_shared<SumOrder>(std::move(order)), false, kPlainBits});
 }
-void SumEngine::Drop(const AttemptId& id) { Push({id, nullptr, nullptr, true}); }
+void SumEngine::Drop(const AttemptId& id) { Push({id, nullptr, nullptr, true, kPlainBits}); }
 
 void SumEngine::Run() {
   for (;;) {
@@ -90,7 +85,8 @@ void SumEngine::Run() {
     if (task.drop) {
       sums_.erase(task.id);
     } else if (task.upload != nullptr) {
-      if (const Status status = AddUpload(task.id, *task.upload); !status.ok()) failed_(task.id, status);
+      const Status status = AddUpload(task.id, *task.upload, task.modulus_bits);
+      if (!status.ok()) failed_(task.id, status);
     } else if (task.order != nullptr) {
       auto result = MakeAdapter(*task.order);
       sums_.erase(task.id);
@@ -103,13 +99,15 @@ void SumEngine::Run() {
   }
 }
 
-Status SumEngine::AddUpload(const AttemptId& id, const Spool& upload) {
-  ModularSum& sum = sums_.try_emplace(id, upload.total() / 4).first->second;
-  Bytes block(std::min(kReadBytes, upload.total()));
-  for (uint64_t at = 0; at < upload.total(); at += block.size()) {
-    const std::span<uint8_t> part(block.data(), std::min<uint64_t>(block.size(), upload.total() - at));
-    RETURN_IF_ERROR(upload.Read(at, part));
-    RETURN_IF_ERROR(sum.AddBytes(at / 4, part));
+Status SumEngine::AddUpload(const AttemptId& id, const Spool& upload, uint32_t modulus_bits) {
+  const uint64_t elements = upload.total() / WordBytes(modulus_bits);
+  ModularSum& sum = sums_.try_emplace(id, elements).first->second;
+  Bytes block(VectorBytes(std::min(kReadElements, elements), modulus_bits));
+  for (uint64_t first = 0; first < elements; first += kReadElements) {
+    const uint64_t count = std::min(kReadElements, elements - first);
+    const auto part = std::span(block).first(VectorBytes(count, modulus_bits));
+    RETURN_IF_ERROR(upload.Read(VectorBytes(first, modulus_bits), part));
+    RETURN_IF_ERROR(sum.AddBytes(first, part, modulus_bits));
   }
   return OkStatus();
 }
@@ -135,7 +133,10 @@ StatusOr<SumFinished> SumEngine::MakeAdapter(const SumOrder& order) {
   Unmask(sum, order.work.keys);
   SumFinished out;
   out.id = order.id;
-  ASSIGN_OR_RETURN(out.sum_sha256, Store(AsLittleEndian(sum.words())));
+  {
+    Bytes packed;
+    ASSIGN_OR_RETURN(out.sum_sha256, Store(WireBytes(sum.words(), plan.config().modulus_bits, packed)));
+  }
   // Weights are 1 each, so the summed weight is the number of survivors.
   ASSIGN_OR_RETURN(DecodedSum decoded, Decode(plan, sum.words(), order.work.survivors.size()));
   sums_.erase(it);

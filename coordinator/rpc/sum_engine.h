@@ -17,9 +17,10 @@ namespace concordat::coordinator {
 
 /// Adds uploads up, takes the masks off, decodes, and makes the next adapter, on a thread of its own.
 ///
-/// In a round it holds one vector while uploads come in, and never more than three: running sum and mean;
-/// then old adapter, mean and new adapter. An upload is read block by block and deleted once it is added.
-/// What a single site sent is never unmasked: masks come off the sum.
+/// In a round it holds one vector while uploads come in, and never more than three: running sum and mean
+/// (or the sum as it is published, when its words are packed); then old adapter, mean and new adapter. An
+/// upload is read block by block and deleted once it is added. What a single site sent is never unmasked:
+/// masks come off the sum.
 class SumEngine {
  public:
   /// \param finished, failed called on the engine's thread
@@ -28,7 +29,8 @@ class SumEngine {
   /// Ends after the task at hand.
   ~SumEngine();
 
-  void Add(const AttemptId& id, std::shared_ptr<Spool> upload);
+  /// \param modulus_bits b of the upload's words
+  void Add(const AttemptId& id, std::shared_ptr<Spool> upload, uint32_t modulus_bits = kPlainBits);
   void Finish(SumOrder order);
   /// Frees the attempt's sum; what was ordered for it is not done.
   void Drop(const AttemptId& id);
@@ -39,10 +41,11 @@ class SumEngine {
     std::shared_ptr<Spool> upload;  // null: finish
     std::shared_ptr<SumOrder> order;
     bool drop = false;
+    uint32_t modulus_bits = kPlainBits;  // of the upload
   };
   void Push(Task task);
   void Run();
-  Status AddUpload(const AttemptId& id, const Spool& upload);
+  Status AddUpload(const AttemptId& id, const Spool& upload, uint32_t modulus_bits);
   StatusOr<SumFinished> MakeAdapter(const SumOrder& order);
   StatusOr<Digest> Store(ByteView content);
 

@@ -147,7 +147,7 @@ struct InputHeader {
   SiteIndex site = 0;
   Digest t2;
   uint64_t elements = 0;
-  Digest sha256;  // of y_i, little-endian u32 words
+  Digest sha256;  // of y_i, little-endian words of the job's number of bits
 };
 
 /// Step 6, coordinator to worker: U3 with the signed headers, sorted by site.
@@ -200,7 +200,7 @@ struct Result {
   AttemptId id;
   Digest t2;
   std::vector<SiteIndex> survivors;
-  Digest sum_sha256;   // of the sum, little-endian u32 words
+  Digest sum_sha256;   // of the sum, little-endian words of the job's number of bits
   Digest new_adapter;  // the next offer's `adapter`
 };
 

@@ -111,6 +111,47 @@ TEST(JobTest, ThreeRegionsTrainOneAdapterAndNothingButWhatIsAllowedLeaves) {
   }
 }
 
+// Deltas rotated, words of three bytes: through the same programs, and with the same books.
+TEST(JobTest, APackedJobSendsThreeBytesAnElementAndMakesAnAdapterThatVerifies) {
+  Federation federation;
+  federation.Start();
+  JobOptions packed;
+  packed.modulus_bits = 24;
+  const std::string job_file = federation.WriteJob(packed);
+  JobOptions plain;
+  plain.name = "plain";
+  const auto bytes_of = [&](const std::string& file) {
+    const Ran plan = federation.Concordat({"plan", file});
+    EXPECT_EQ(plan.code, 0) << plan.err << plan.out;
+    return json::parse(plan.out).at("bytes_per_round").get<uint64_t>();
+  };
+  const uint64_t bytes = bytes_of(job_file);
+  EXPECT_EQ(4 * bytes, 3 * bytes_of(federation.WriteJob(plain, "plain.yaml")));
+
+  const std::string job = federation.Submit(job_file);
+  auto watch = federation.WatchJob(job);
+  ASSERT_EQ(watch.End(), 0) << watch.last().dump(2);
+  EXPECT_EQ(watch.last().at("state"), "done");
+  const json rounds = watch.last().at("rounds");
+  ASSERT_EQ(rounds.size(), 2u);
+  for (const json& round : rounds) {
+    EXPECT_EQ(round.at("survivors").size(), 3u);
+    EXPECT_GT(round.at("mean_loss"), 0);
+    EXPECT_GT(round.at("bytes_up"), 3 * bytes);
+  }
+  EXPECT_EQ(federation.Concordat({"adapter", "verify", job}).code, 0);
+
+  for (const std::string& region : federation.jurisdictions()) {
+    const Ran receipts =
+        federation.Concordat({"receipts", "--worker", (federation.Region(region) / "worker.yaml").string()});
+    ASSERT_EQ(receipts.code, 0) << receipts.err;
+    uint64_t left = 0;
+    for (const json& receipt : JsonLines(receipts.out)) left += receipt.at("bytes").get<uint64_t>();
+    EXPECT_EQ(left, 2 * bytes) << region;
+  }
+  federation.StopAll();
+}
+
 TEST(JobTest, RealWeightsGoThroughTheSameProgramsInAFewSteps) {
   const auto model = concordat::testing::CacheFolder() / "models" / "SmolLM2-135M-Instruct.Q4_1.gguf";
   ASSERT_TRUE(std::filesystem::exists(model)) << model << " is missing: run scripts/setup";

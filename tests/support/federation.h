@@ -30,6 +30,7 @@ struct JobOptions {
   std::string input_deadline = "5m", step_deadline = "1m";
   bool noise = true;  // false: none, and rounding to nearest, so that runs are reproducible
   std::string clip = "2.0";
+  uint32_t modulus_bits = 32;
 };
 
 struct FederationOptions {

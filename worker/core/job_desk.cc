@@ -133,14 +133,11 @@ StatusOr<KnownAdapter> AdapterFromSum(const Job& job, const EncodingPlan& plan, 
                                       ByteView sum, size_t sites) {
   if (!job.adapter || job.adapter->blob->round != round)
     return FailedPrecondition("the adapter that round {} started from is not at hand", round);
-  if (sum.size() != plan.total_elements() * sizeof(uint32_t))
-    return InvalidArgument("expected a sum of {} words, got {} bytes", plan.total_elements(), sum.size());
+  if (sum.size() != plan.vector_bytes())
+    return InvalidArgument("expected a sum of {} words of {} bits, got {} bytes", plan.total_elements(),
+                           plan.config().modulus_bits, sum.size());
   std::vector<uint32_t> words(plan.total_elements());
-  for (size_t i = 0; i < words.size(); ++i) {
-    const uint8_t* b = sum.data() + 4 * i;
-    words[i] = static_cast<uint32_t>(b[0]) | static_cast<uint32_t>(b[1]) << 8 |
-               static_cast<uint32_t>(b[2]) << 16 | static_cast<uint32_t>(b[3]) << 24;
-  }
+  UnpackWords(sum, plan.config().modulus_bits, words);
   ASSIGN_OR_RETURN(const DecodedSum decoded, Decode(plan, words, sites));
   ASSIGN_OR_RETURN(AdapterBlob blob, NextAdapter(job.layout, *job.adapter->blob, job.adapter->hash,
                                                  decoded.mean_delta, job.facts.spec.server.learning_rate));

@@ -20,10 +20,9 @@ namespace concordat::worker {
 namespace {
 
 constexpr uint64_t kChunkElements = 4 * kEncodeBlockElements;
-constexpr uint64_t kChunkBytes = 4 * kChunkElements;
 constexpr uint64_t kDigestBytes = 32;
 constexpr uint64_t kMostMakers = 8;  // threads; each holds one chunk
-static_assert(kChunkBytes == 1 << 20, "the largest chunk that the schema allows");
+static_assert(VectorBytes(kChunkElements, kPlainBits) == 1 << 20, "the largest chunk that the schema allows");
 /// Of one download's stream; the next goes on where it stopped.
 constexpr std::chrono::minutes kStreamPatience{5};
 constexpr Millis kFirstRetry{200};
@@ -85,7 +84,10 @@ Upload::Upload(StartUpload order, std::filesystem::path folder, Dial dial, OnEve
       path_(std::move(folder) / OutboxName(id_)),
       dial_(std::move(dial)),
       on_event_(std::move(on_event)),
-      total_bytes_(4 * order_.plan.total_elements()) {}
+      modulus_bits_(order_.plan.config().modulus_bits),
+      elements_(order_.plan.total_elements()),
+      total_bytes_(order_.plan.vector_bytes()),
+      chunk_bytes_(VectorBytes(kChunkElements, modulus_bits_)) {}
 
 Upload::Upload(const ResumeUpload& order, std::filesystem::path folder, Dial dial, OnEvent on_event)
     : id_(order.id),
@@ -93,7 +95,10 @@ Upload::Upload(const ResumeUpload& order, std::filesystem::path folder, Dial dia
       path_(std::move(folder) / OutboxName(id_)),
       dial_(std::move(dial)),
       on_event_(std::move(on_event)),
-      total_bytes_(4 * order.elements) {}
+      modulus_bits_(order.modulus_bits),
+      elements_(order.elements),
+      total_bytes_(VectorBytes(elements_, modulus_bits_)),
+      chunk_bytes_(VectorBytes(kChunkElements, modulus_bits_)) {}
 
 Upload::~Upload() {
   Cancel();
@@ -179,6 +184,7 @@ Status Upload::MakeChunks() {
 Status Upload::MakeSome(Line& line) {
   secagg::MaskStream masks(order_.masks);
   std::vector<uint32_t> words;
+  Bytes packed;
   Status status;
   for (uint64_t chunk; status.ok() && (chunk = line.next++) < line.chunks;) {
     const uint64_t first = chunk * kChunkElements;
@@ -186,8 +192,8 @@ Status Upload::MakeSome(Line& line) {
     status = line.encoder.Encode(first, words);
     if (!status.ok()) break;
     masks.Apply(first, words);
-    const ByteView bytes(reinterpret_cast<const uint8_t*>(words.data()), words.size() * sizeof(uint32_t));
-    status = WriteAt(file_.get(), 4 * first, bytes, path_);
+    const ByteView bytes = WireBytes(words, modulus_bits_, packed);
+    status = WriteAt(file_.get(), VectorBytes(first, modulus_bits_), bytes, path_);
     if (status.ok()) status = Publish(line, chunk, bytes);
   }
   if (status.ok()) return status;
@@ -207,7 +213,7 @@ Status Upload::Publish(Line& line, uint64_t chunk, ByteView data) {
   if (line.broken) return FailedPrecondition("another chunk could not be made");
   line.sha.Update(data);
   ++line.published;
-  made_bytes_ = chunk * kChunkBytes + data.size();
+  made_bytes_ = chunk * chunk_bytes_ + data.size();
   if (made_bytes_ == total_bytes_) sha256_ = line.sha.Finish();
   line.turn.notify_all();
   changed_.notify_all();
@@ -222,11 +228,11 @@ Status Upload::CheckStored() {
   };
   crypto::Sha256Stream sha;
   Bytes chunk;
-  for (uint64_t at = 0; at < total_bytes_; at += kChunkBytes) {
-    chunk.resize(std::min(kChunkBytes, total_bytes_ - at));
+  for (uint64_t at = 0; at < total_bytes_; at += chunk_bytes_) {
+    chunk.resize(std::min(chunk_bytes_, total_bytes_ - at));
     Digest digest;
     if (!ReadAt(file_.get(), at, chunk, path_).ok() ||
-        !ReadAt(digests_.get(), at / kChunkBytes * kDigestBytes, digest.bytes, path_).ok() ||
+        !ReadAt(digests_.get(), at / chunk_bytes_ * kDigestBytes, digest.bytes, path_).ok() ||
         crypto::Sha256(chunk) != digest)
       return torn();
     sha.Update(chunk);
@@ -290,7 +296,7 @@ void Upload::SendAll() {
       const std::lock_guard lock(mutex_);
       sha256 = sha256_;
     }
-    return on_event_(Uploaded{id_, total_bytes_ / 4, sha256});
+    return on_event_(Uploaded{id_, elements_, total_bytes_, sha256});
   }
   Cancel();  // the maker too
   const Digest part = left > 0 ? DigestOfPrefix(left) : Digest{};

@@ -67,7 +67,10 @@ class Upload : private ChunkSource {
   Dial dial_;
   OnEvent on_event_;
   FileDescriptor file_, digests_;  // y_i, and the SHA-256 of each of its chunks
-  uint64_t total_bytes_ = 0;
+  const uint32_t modulus_bits_;
+  const uint64_t elements_;
+  const uint64_t total_bytes_;
+  const uint64_t chunk_bytes_;
   std::thread maker_, sender_;
 
   std::mutex mutex_;

@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "policy/job_privacy.h"
+#include "privacy/mechanism/rotation.h"
 #include "tests/unit/policy/policy_fixture.h"
 
 namespace concordat::policy {
@@ -92,6 +93,35 @@ TEST(JobTest, NoiseBeyondTheModulusIsRefused) {
             StatusCode::kInvalidArgument);
 }
 
+TEST(JobTest, WordsHave32BitsUnlessTheFileSays24) {
+  ASSERT_OK_AND_ASSIGN(const JobSpec plain, Parse(Job()));
+  EXPECT_EQ(plain.privacy.modulus_bits, 32u);
+  ASSERT_OK_AND_ASSIGN(const JobSpec silent, Parse(With(Job(), "modulus_bits: 32 ", "# modulus_bits: 32 ")));
+  EXPECT_EQ(silent.privacy.modulus_bits, 32u);
+  ASSERT_OK_AND_ASSIGN(const JobSpec packed, Parse(With(Job(), "modulus_bits: 32 ", "modulus_bits: 24 ")));
+  EXPECT_EQ(packed.privacy.modulus_bits, 24u);
+  for (const char* wrong : {"16", "0", "31", "yes", "24.5", "-24"}) {
+    EXPECT_THAT(Parse(With(Job(), "modulus_bits: 32 ", fmt::format("modulus_bits: {} ", wrong))),
+                HasStatus(StatusCode::kInvalidArgument, "privacy.modulus_bits: expected one of: 32, 24"))
+        << wrong;
+  }
+}
+
+TEST(JobTest, NoiseThatPackedWordsDoNotHoldIsRefusedSayingWhatToChange) {
+  const std::string packed = With(Job(), "modulus_bits: 32 ", "modulus_bits: 24 ");
+  const auto with_noise = [](const std::string& job, double noise) {
+    return Parse(With(job, "noise_multiplier: 0.05   # standard",
+                      fmt::format("noise_multiplier: {}   # standard", noise)));
+  };
+  EXPECT_OK(with_noise(packed, 20));
+  const auto refused = with_noise(packed, 60);
+  EXPECT_THAT(refused, HasStatus(StatusCode::kInvalidArgument, "job.yaml:"));
+  for (const char* said : {"privacy.noise_multiplier: with 100 sites", "24 bits",
+                           "lower its scale, its noise", "or take modulus_bits 32"})
+    EXPECT_THAT(refused, HasStatus(StatusCode::kInvalidArgument, said));
+  EXPECT_OK(with_noise(Job(), 60));
+}
+
 TEST(JobTest, AllMistakesAreReportedAtOnce) {
   const Status status = Parse(With(With(Job(), "rank: 8", "rank: 0"), "rounds: 3", "rounds: x")).status();
   EXPECT_THAT(status, HasStatus(StatusCode::kInvalidArgument, "adapter.rank"));
@@ -116,6 +146,33 @@ TEST(JobPrivacyTest, MaskedVectorIsTheDeltaThenTheMetrics) {
   EXPECT_EQ(plan.total_elements(), elements);
   EXPECT_EQ(plan.config().metrics.size(), kMetricCount);
   EXPECT_EQ(MaskedBytes(ExampleJob()).value(), elements * 4);
+}
+
+TEST(JobPrivacyTest, APackedJobHasTheSamePriceAndThreeQuartersOfTheBytes) {
+  const JobSpec plain = ExampleJob();
+  JobSpec packed = plain;
+  packed.privacy.modulus_bits = kPackedBits;
+  ASSERT_OK_AND_ASSIGN(const uint64_t elements, MaskedElements(packed));
+  EXPECT_EQ(MaskedElements(plain).value(), elements);
+  EXPECT_EQ(MaskedBytes(packed).value(), elements * 3);
+  ASSERT_OK_AND_ASSIGN(const EncodingPlan plan, EncodingFor(packed, 3));
+  EXPECT_TRUE(plan.rotated());
+  EXPECT_EQ(plan.sensitivity_squared(), EncodingFor(plain, 3)->sensitivity_squared());
+  EXPECT_NEAR(PlanEpsilon(packed, 3, 3).value() / PlanEpsilon(plain, 3, 3).value(), 1, 1e-4);
+}
+
+TEST(JobPrivacyTest, TheRotationIsTheAttemptsAndOnlyPackedJobsHaveOne) {
+  JobSpec job = ExampleJob();
+  secagg::Offer offer;
+  offer.id = {JobIdOf("x", Id("spiffe://a/operator/b")), 1, 2};
+  for (const char* id : {"spiffe://a/worker/1", "spiffe://b/worker/1", "spiffe://c/worker/1"})
+    offer.roster.push_back({Id(id), Digest{}});
+  offer.min_survivors = 3;
+  offer.assumed_colluding = 1;
+  EXPECT_TRUE(EncodingFor(job, offer)->config().rotation.is_zero());
+  job.privacy.modulus_bits = kPackedBits;
+  EXPECT_EQ(EncodingFor(job, offer)->config().rotation, RotationSeed(offer.id));
+  EXPECT_TRUE(EncodingFor(job, 3)->config().rotation.is_zero());
 }
 
 TEST(JobPrivacyTest, NoiseIsAMultipleOfTheSensitivity) {

@@ -70,6 +70,11 @@ std::vector<Breach> Breaches() {
       {R::kPrivacyMaxDelta, [](Case& c) { c.policy.privacy.max_delta = 1e-6; }},
       {R::kPrivacyNoisePlacement, [](Case& c) { c.job.privacy.noise = NoisePlacement::kDistributed; }},
       {R::kPrivacyRounding, [](Case& c) { c.job.privacy.rounding = RoundingMode::kNearest; }},
+      {R::kPrivacyModulusBits,
+       [](Case& c) {
+         c.policy.privacy.modulus_bits = {kPlainBits};
+         c.job.privacy.modulus_bits = kPackedBits;
+       }},
       {R::kDatasetUnit, [](Case& c) { c.card.privacy.unit = PrivacyUnit::kPerson; }},
       {R::kDatasetBudget, [](Case& c) { c.ledger.after_job = 30.0001; }},
       {R::kDatasetDelta, [](Case& c) { c.card.privacy.delta = 1e-7; }},
@@ -118,6 +123,23 @@ TEST(RegionPolicyTest, AnEmptyListAllowsNobody) {
   c.policy.submitters.clear();
   c.policy.base_models.clear();
   EXPECT_EQ(c.Codes(), (std::vector<RuleCode>{RuleCode::kSubmitter, RuleCode::kBaseModel}));
+}
+
+TEST(RegionPolicyTest, PackedWordsAreDeniedUnlessTheFileAllowsThem) {
+  const std::string text = ReadExample("region-policy.yaml");
+  const auto read = [](const std::string& file) { return ParseRegionPolicy(file, "policy.yaml"); };
+  ASSERT_OK_AND_ASSIGN(const RegionPolicy both, read(text));
+  EXPECT_EQ(both.privacy.modulus_bits, (std::vector<uint32_t>{32, 24}));
+  const size_t begin = text.find("  modulus_bits:"), end = text.find('\n', begin);
+  std::string without = text;
+  without.erase(begin, end + 1 - begin);
+  ASSERT_OK_AND_ASSIGN(const RegionPolicy silent, read(without));
+  EXPECT_EQ(silent.privacy.modulus_bits, std::vector<uint32_t>{32});
+  for (const char* wrong : {"[16]", "[]", "[24, 24]", "24", "[24, 25]"}) {
+    EXPECT_THAT(read(With(text, "[32, 24]", wrong)),
+                HasStatus(StatusCode::kInvalidArgument, "privacy.modulus_bits"))
+        << wrong;
+  }
 }
 
 TEST(RegionPolicyTest, AnInfinitePriceFitsOnlyAnUnlimitedBudget) {
@@ -234,13 +256,17 @@ TEST(AnswerJobTest, RefusesWhatTheBudgetCannotPay) {
 TEST(FlowsTest, EveryWorkersFlowsHaveBorderBasisAndBytes) {
   World world;
   world.charter.flows[1].from = "de.example";  // metrics from one member only
-  const JobSpec job = ExampleJob();
+  JobSpec job = ExampleJob();
   const std::vector<SpiffeId> workers = {Id("spiffe://de.example/worker/a"),
                                          Id("spiffe://fr.example/worker/b")};
   ASSERT_OK_AND_ASSIGN(const auto rows, FlowsOf(world.charter, job, workers));
   ASSERT_EQ(rows.size(), 8u);
   EXPECT_EQ(rows[0].kind, ArtefactKind::kDelta);
   EXPECT_EQ(rows[0].bytes + rows[1].bytes, 3 * MaskedBytes(job).value());
+  job.privacy.modulus_bits = kPackedBits;
+  ASSERT_OK_AND_ASSIGN(const auto packed, FlowsOf(world.charter, job, workers));
+  EXPECT_EQ(packed[0].bytes + packed[1].bytes, 3 * MaskedBytes(job).value());
+  EXPECT_EQ(4 * packed[0].bytes, 3 * rows[0].bytes);
   EXPECT_EQ(rows[0].basis, LegalBasis::kConsent);
   EXPECT_TRUE(rows[1].basis.has_value());
   EXPECT_FALSE(rows[5].basis.has_value()) << "fr.example has no flow for metrics";

@@ -341,14 +341,15 @@ class Region {
     }
   }
   void Do(StartUpload& upload) {
-    Bytes y(4 * upload.plan.total_elements());
+    Bytes y(upload.plan.vector_bytes());
     auto encoder = Encoder::Make(upload.plan, *upload.delta, 1, upload.metrics, upload.seed);
     ASSERT_OK(encoder);
     std::vector<uint32_t> words(upload.plan.total_elements());
     ASSERT_OK(encoder->Encode(0, words));
     encoded.push_back(words);
     secagg::MaskStream(upload.masks).Apply(0, words);
-    std::memcpy(y.data(), words.data(), y.size());
+    modulus_bits_ = upload.plan.config().modulus_bits;
+    PackWords(words, modulus_bits_, y);
     const AttemptId id = upload.id;
     if (hold_upload) return;
     if (upload_fails) {
@@ -363,15 +364,19 @@ class Region {
   void Finish(const AttemptId& id) {
     const Bytes y = outbox.at(id);
     uploads[id] = y;
-    events_.push_back([this, id, elements = y.size() / 4, sha = crypto::Sha256(y)] {
+    events_.push_back([this, id, bytes = y.size(), sha = crypto::Sha256(y)] {
+      const uint64_t elements = bytes / WordBytes(modulus_bits_);
       outbox.erase(id);
-      return core->OnUpload(Uploaded{id, elements, sha}, now);
+      return core->OnUpload(Uploaded{id, elements, bytes, sha}, now);
     });
   }
   void Do(const ResumeUpload& order) {
     const AttemptId id = order.id;
-    if (const auto it = outbox.find(id); it != outbox.end() && it->second.size() == 4 * order.elements)
+    if (const auto it = outbox.find(id);
+        it != outbox.end() && it->second.size() == VectorBytes(order.elements, order.modulus_bits)) {
+      modulus_bits_ = order.modulus_bits;
       return Finish(id);
+    }
     events_.push_back([this, id] {
       return core->OnUpload(UploadEnded{id, MakeStatus(StatusCode::kAborted, "not all is stored"), 0, {}},
                             now);
@@ -410,6 +415,7 @@ class Region {
   std::deque<std::function<Effects()>> events_;
   std::optional<std::function<Effects()>> held_, held_fetch_;
   std::optional<AdapterLayout> layout_;
+  uint32_t modulus_bits_ = kPlainBits;  // of the last upload
 };
 
 /// Four regions and a coordinator.
@@ -457,8 +463,11 @@ class Federation {
 
   /// Another job of the same submitter; each `number` has its own.
   policy::SignedJob OtherJob(uint32_t number) const {
-    return policy::SignJob(JobText(charter_hash, fmt::format("noise_multiplier: 1.{:05}", number)),
-                           submitter_->key, submitter_->chain);
+    return JobWith(fmt::format("noise_multiplier: 1.{:05}", number));
+  }
+  /// The same with other lines in its privacy section.
+  policy::SignedJob JobWith(std::string_view privacy) const {
+    return policy::SignJob(JobText(charter_hash, privacy), submitter_->key, submitter_->chain);
   }
   secagg::Offer MakeOffer(RoundIndex round, AttemptIndex attempt) const {
     secagg::Offer offer;
@@ -547,6 +556,7 @@ class Federation {
   std::map<Digest, Bytes> blobs;
   std::vector<std::unique_ptr<Region>> regions;
   bool lie_about_result = false;
+  bool wide_sum = false;    // published in words of 32 bits, whatever the job's have
   std::set<SiteIndex> cut;  // sites that hear nothing
 
  private:
@@ -567,7 +577,7 @@ class Federation {
       effects = round_->OnComplaint(*m, now);
     } else if (const auto* m = std::get_if<secagg::Signed<secagg::InputHeader>>(&message)) {
       const Bytes& y = regions[site - 1u]->uploads.at(m->body.id);
-      effects = round_->OnUploaded(site, y.size() / 4, crypto::Sha256(y), *m, now);
+      effects = round_->OnUploaded(site, y.size() / WordBytes(bits()), crypto::Sha256(y), *m, now);
     } else if (const auto* m = std::get_if<secagg::Signed<secagg::Agreement>>(&message)) {
       effects = round_->OnAgreement(*m, now);
     } else if (const auto* m = std::get_if<secagg::Signed<secagg::Unmask>>(&message)) {
@@ -578,9 +588,10 @@ class Federation {
     ASSERT_OK(effects);
     Carry(*std::move(effects));
   }
+  uint32_t bits() const { return job.spec.privacy.modulus_bits; }
   void Carry(secagg::CoordinatorEffects effects) {
     for (SiteIndex site : effects.accept)
-      ASSERT_OK(sum_->AddBytes(0, regions[site - 1u]->uploads.at(round_->offer().id)));
+      ASSERT_OK(sum_->AddBytes(0, regions[site - 1u]->uploads.at(round_->offer().id), bits()));
     for (const secagg::Outgoing& out : effects.send) {
       if (cut.contains(out.to)) continue;
       std::visit([&](const auto& m) { regions[out.to - 1u]->Receive(m); }, *out.message);
@@ -589,8 +600,9 @@ class Federation {
   }
   void Finish(const secagg::UnmaskWork& work) {
     secagg::MaskStream(work.keys).Apply(0, sum_->mutable_words());
-    Bytes sum(4 * sum_->elements());
-    std::memcpy(sum.data(), sum_->words().data(), sum.size());
+    const uint32_t published = wide_sum ? kPlainBits : bits();
+    Bytes sum(VectorBytes(sum_->elements(), published));
+    PackWords(sum_->words(), published, sum);
     const Digest sha = crypto::Sha256(sum);
     blobs[sha] = sum;
     auto next =

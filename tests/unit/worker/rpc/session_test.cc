@@ -72,6 +72,7 @@ class FakeCoordinator final : public pb::Federation::Service {
                         pb::PutChunkReply* reply) override {
     std::unique_lock lock(mutex_);
     ++chunks_;
+    sent_again_ += request->data().size();
     if (refuse_upload) return {grpc::StatusCode::FAILED_PRECONDITION, "not open"};
     if (crypto::Sha256(AsBytes(request->data())).view().size() != request->sha256().size() ||
         wire::BytesOf(crypto::Sha256(AsBytes(request->data()))) != request->sha256())
@@ -123,9 +124,18 @@ class FakeCoordinator final : public pb::Federation::Service {
     const std::lock_guard lock(mutex_);
     return Prefix();
   }
-  void ForgetStored() {
+  void ForgetStored() { KeepStored(0); }
+  void KeepStored(uint64_t bytes) {
     const std::lock_guard lock(mutex_);
+    const std::string kept = Prefix().substr(0, bytes);
     pieces_.clear();
+    if (!kept.empty()) pieces_[0] = kept;
+    sent_again_ = 0;
+  }
+  /// Bytes that came since KeepStored.
+  uint64_t sent_again() {
+    const std::lock_guard lock(mutex_);
+    return sent_again_;
   }
 
   uint32_t protocol = kProtocolVersion;
@@ -162,6 +172,7 @@ class FakeCoordinator final : public pb::Federation::Service {
   std::vector<pb::WorkerMessage> heard_;
   std::map<uint64_t, std::string> pieces_;
   uint64_t chunks_ = 0;
+  uint64_t sent_again_ = 0;
 };
 
 /// What a session's handlers said, in order.
@@ -291,8 +302,9 @@ struct UploadResult {
   }
 };
 
-StartUpload Order(uint64_t elements) {
+StartUpload Order(uint64_t elements, uint32_t modulus_bits = kPlainBits) {
   EncodingConfig config;
+  config.modulus_bits = modulus_bits;
   config.elements = elements;
   config.clip = 1;
   config.sites = 3;
@@ -311,7 +323,9 @@ std::string Expected(const StartUpload& order) {
   std::vector<uint32_t> words(order.plan.total_elements());
   EXPECT_OK(encoder->Encode(0, words));
   secagg::MaskStream(order.masks).Apply(0, words);
-  return {reinterpret_cast<const char*>(words.data()), 4 * words.size()};
+  Bytes scratch;
+  const ByteView wire = WireBytes(words, order.plan.config().modulus_bits, scratch);
+  return {wire.begin(), wire.end()};
 }
 
 TEST_F(SessionTest, AnUploadArrivesWholeAndIsDeletedAfterwards) {
@@ -444,6 +458,66 @@ TEST_F(SessionTest, ALaterProcessSendsWhatWasStoredAndNothingElse) {
   again.Discard();
   for (const auto& entry : std::filesystem::directory_iterator(folder_.path()))
     EXPECT_TRUE(std::filesystem::is_socket(entry)) << entry.path();
+}
+
+// Words of three bytes: pieces that get lost and are sent again begin and end anywhere in a word.
+TEST_F(SessionTest, APackedUploadArrivesWholeInThreeBytesAnElement) {
+  coordinator_.lose_every = 3;
+  const StartUpload order = Order(1'500'001, kPackedBits);
+  const std::string expected = Expected(order);
+  ASSERT_EQ(expected.size(), 4'500'003u);
+  UploadResult result;
+  Upload upload(order, folder_.path(), Dials(), [&](UploadEvent e) { result.Add(std::move(e)); });
+  upload.Start();
+  const UploadEvent end = result.End();
+  ASSERT_TRUE(std::holds_alternative<Uploaded>(end));
+  EXPECT_EQ(std::get<Uploaded>(end).elements, 1'500'001u);
+  EXPECT_EQ(std::get<Uploaded>(end).bytes, 4'500'003u);
+  EXPECT_EQ(std::get<Uploaded>(end).sha256, DigestOf(expected));
+  EXPECT_TRUE(coordinator_.stored() == expected);
+  upload.Discard();
+}
+
+TEST_F(SessionTest, ALaterProcessGoesOnWithAPackedUploadWhereTheCoordinatorStopped) {
+  const StartUpload order = Order(1'500'001, kPackedBits);
+  const std::string expected = Expected(order);
+  {
+    UploadResult result;
+    Upload upload(order, folder_.path(), Dials(), [&](UploadEvent e) { result.Add(std::move(e)); });
+    upload.Start();
+    ASSERT_TRUE(std::holds_alternative<Uploaded>(result.End()));
+  }
+  coordinator_.KeepStored(1'000'000);  // not at the end of a word, nor of a chunk
+  UploadResult result;
+  Upload again(ResumeUpload{order.id, 1'500'001, kPackedBits}, folder_.path(), Dials(),
+               [&](UploadEvent e) { result.Add(std::move(e)); });
+  again.Start();
+  const UploadEvent end = result.End();
+  ASSERT_TRUE(std::holds_alternative<Uploaded>(end));
+  EXPECT_EQ(std::get<Uploaded>(end).sha256, DigestOf(expected));
+  EXPECT_TRUE(coordinator_.stored() == expected);
+  EXPECT_EQ(coordinator_.sent_again(), expected.size() - 1'000'000);
+  again.Discard();
+}
+
+TEST_F(SessionTest, WhatWasStoredInWordsOfAnotherSizeIsNotSent) {
+  const StartUpload order = Order(1'500'001, kPackedBits);
+  {
+    UploadResult result;
+    Upload upload(order, folder_.path(), Dials(), [&](UploadEvent e) { result.Add(std::move(e)); });
+    upload.Start();
+    ASSERT_TRUE(std::holds_alternative<Uploaded>(result.End()));
+  }
+  coordinator_.ForgetStored();
+  UploadResult result;
+  Upload again(ResumeUpload{order.id, 1'500'001, kPlainBits}, folder_.path(), Dials(),
+               [&](UploadEvent e) { result.Add(std::move(e)); });
+  again.Start();
+  const UploadEvent end = result.End();
+  ASSERT_TRUE(std::holds_alternative<UploadEnded>(end));
+  EXPECT_EQ(std::get<UploadEnded>(end).status.code(), StatusCode::kAborted);
+  EXPECT_EQ(coordinator_.stored(), "");
+  again.Discard();
 }
 
 TEST_F(SessionTest, ALaterProcessDoesNotSendWhatIsNotWhole) {
