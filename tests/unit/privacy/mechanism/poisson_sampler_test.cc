@@ -94,14 +94,11 @@ TEST(PoissonSamplerTest, UnitIsInWhenItsWordIsBelowTheThresholdAndNotOtherwise) 
   stream.Keystream(0, bytes);
   uint64_t word = 0;
   for (size_t i = 0; i < 8; ++i) word |= uint64_t{bytes[i]} << (8 * i);
-  // A double holds the word's leading 52 bits exactly.
-  const auto rate = [](uint64_t threshold) {
-    return SamplingRate::FromDouble(std::ldexp(static_cast<double>(threshold >> 12), -52)).value();
-  };
-  const uint64_t floor = word >> 12 << 12;
-  EXPECT_EQ(rate(floor).threshold(), floor);
-  EXPECT_EQ(PoissonSampler(rate(floor), 1).Draw(Seed(9)).size(), 0U);
-  EXPECT_EQ(PoissonSampler(rate(floor + 4096), 1).Draw(Seed(9)).size(), 1U);
+  // floor(t·2^64/(2^64 − 1)) = t: any threshold can be had.
+  const auto rate = [](uint64_t t) { return SamplingRate::FromRatio(t, UINT64_MAX).value(); };
+  EXPECT_EQ(rate(word).threshold(), word);
+  EXPECT_EQ(PoissonSampler(rate(word), 1).Draw(Seed(9)).size(), 0U);
+  EXPECT_EQ(PoissonSampler(rate(word + 1), 1).Draw(Seed(9)).size(), 1U);
 }
 
 TEST(PoissonSamplerTest, SeedsOfStepsDifferByStepAndPurpose) {
