@@ -50,14 +50,17 @@ endfunction()
 function(concordat_test_code target)
   target_compile_options(${target} PRIVATE $<$<CONFIG:Release>:-O1>)
 endfunction()
+# The test headers are the slow part of a small test: one precompiled header serves every binary.
+function(concordat_test_headers target)
+  concordat_test_code(${target})
+  target_precompile_headers(${target} REUSE_FROM concordat_test_support)
+endfunction()
 
 function(concordat_test name)
   cmake_parse_arguments(ARG "" "" "SOURCES;DEPS;LABELS" ${ARGN})
   add_executable(${name} ${ARG_SOURCES})
   target_link_libraries(${name} PRIVATE concordat_options ${ARG_DEPS} concordat_test_support)
-  concordat_test_code(${name})
-  # The test headers are the slow part of a small test: one precompiled header serves every binary.
-  target_precompile_headers(${name} REUSE_FROM concordat_test_support)
+  concordat_test_headers(${name})
   set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
   gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST WORKING_DIRECTORY ${CMAKE_SOURCE_DIR}
     PROPERTIES TIMEOUT 900 LABELS "${ARG_LABELS}")
