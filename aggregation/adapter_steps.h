@@ -26,9 +26,10 @@ inline StatusOr<AdapterBlob> FirstAdapter(const AdapterLayout& layout, const Job
   return blob;
 }
 
-/// The blob that round `parent.round` makes: FedAvg of the mean delta, rate `learning_rate`.
+/// The blob that round `parent.round` makes: FedAvg of the mean delta, rate `learning_rate`. In place of
+/// `parent`: who needs it no more moves it in, and there is no second vector.
 /// \param parent_hash AdapterHash of the parent's bytes. Errors as ServerOptimizer::Step.
-inline StatusOr<AdapterBlob> NextAdapter(const AdapterLayout& layout, const AdapterBlob& parent,
+inline StatusOr<AdapterBlob> NextAdapter(const AdapterLayout& layout, AdapterBlob parent,
                                          const Digest& parent_hash, std::span<const float> mean_delta,
                                          double learning_rate) {
   AdapterBlob blob;
@@ -36,7 +37,7 @@ inline StatusOr<AdapterBlob> NextAdapter(const AdapterLayout& layout, const Adap
   blob.round = parent.round + 1;
   blob.parent = parent_hash;
   blob.layout = parent.layout;
-  ASSIGN_OR_RETURN(blob.weights, NewAdapter(layout, parent.weights, mean_delta, learning_rate));
+  ASSIGN_OR_RETURN(blob.weights, NewAdapter(layout, std::move(parent.weights), mean_delta, learning_rate));
   return blob;
 }
 

@@ -12,7 +12,8 @@ class FedAvg final : public ServerOptimizer {
   StatusOr<Result> Step(const AdapterLayout& layout, std::span<const float> old_adapter,
                         std::span<const float> mean_delta, ByteView state) const override {
     if (!state.empty()) return InvalidArgument("fedavg: expected no state, got {} bytes", state.size());
-    ASSIGN_OR_RETURN(std::vector<float> adapter, NewAdapter(layout, old_adapter, mean_delta, learning_rate_));
+    ASSIGN_OR_RETURN(std::vector<float> adapter, NewAdapter(layout, {old_adapter.begin(), old_adapter.end()},
+                                                            mean_delta, learning_rate_));
     return Result{.adapter = std::move(adapter), .state = {}};
   }
 
@@ -40,18 +41,17 @@ StatusOr<std::unique_ptr<ServerOptimizer>> MakeServerOptimizer(const ServerOptim
   return std::unique_ptr<ServerOptimizer>(new FedAvg(config.learning_rate));
 }
 
-StatusOr<std::vector<float>> NewAdapter(const AdapterLayout& layout, std::span<const float> old_adapter,
+StatusOr<std::vector<float>> NewAdapter(const AdapterLayout& layout, std::vector<float> adapter,
                                         std::span<const float> mean_delta, double learning_rate) {
-  if (old_adapter.size() != layout.adapter_elements())
+  if (adapter.size() != layout.adapter_elements())
     return InvalidArgument("new adapter: expected {} weights, got {}", layout.adapter_elements(),
-                           old_adapter.size());
+                           adapter.size());
   if (mean_delta.size() != layout.delta_elements())
     return InvalidArgument("new adapter: expected a delta of {} elements, got {}", layout.delta_elements(),
                            mean_delta.size());
-  std::vector<float> out(old_adapter.begin(), old_adapter.end());
   for (const AdapterTensor& tensor : layout.tensors()) {
     if (!tensor.trained) continue;
-    float* weights = out.data() + tensor.offset;
+    float* weights = adapter.data() + tensor.offset;
     const float* delta = mean_delta.data() + tensor.delta_offset;
     bool finite = true;
     for (uint64_t i = 0; i < tensor.elements(); ++i) {
@@ -60,7 +60,7 @@ StatusOr<std::vector<float>> NewAdapter(const AdapterLayout& layout, std::span<c
     }
     if (!finite) return DataLoss("new adapter: {} has a weight that is not finite", tensor.PeftName());
   }
-  return out;
+  return adapter;
 }
 
 }  // namespace concordat

@@ -44,8 +44,8 @@ class ServerOptimizer {
 /// InvalidArgument on a rate that is not finite or not more than 0.
 StatusOr<std::unique_ptr<ServerOptimizer>> MakeServerOptimizer(const ServerOptimizerConfig& config);
 
-/// FedAvg in one call: adapter + η·delta on trained tensors.
-StatusOr<std::vector<float>> NewAdapter(const AdapterLayout& layout, std::span<const float> old_adapter,
+/// FedAvg in one call: adapter + η·delta on trained tensors, made in place of `adapter`.
+StatusOr<std::vector<float>> NewAdapter(const AdapterLayout& layout, std::vector<float> adapter,
                                         std::span<const float> mean_delta, double learning_rate = 1);
 
 }  // namespace concordat

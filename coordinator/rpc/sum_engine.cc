@@ -1,5 +1,7 @@
 #include "coordinator/rpc/sum_engine.h"
 
+#include <malloc.h>
+
 #include <algorithm>
 
 #include "aggregation/adapter_steps.h"
@@ -33,6 +35,13 @@ void Unmask(ModularSum& sum, const std::vector<secagg::MaskKey>& keys) {
   std::vector<std::jthread> others;
   for (size_t i = 1; i < threads; ++i) others.emplace_back(work, i * share);
   work(0);
+}
+
+/// What uploads have left free in the heap goes back to the system before the vectors of a result are made.
+void ReturnFreeMemory() {
+#ifdef __GLIBC__
+  ::malloc_trim(0);
+#endif
 }
 
 }  // namespace
@@ -130,6 +139,7 @@ StatusOr<SumFinished> SumEngine::MakeAdapter(const SumOrder& order) {
   const policy::JobSpec& spec = *order.spec;
   ASSIGN_OR_RETURN(const EncodingPlan plan, policy::EncodingFor(spec, order.offer));
   ASSIGN_OR_RETURN(const AdapterLayout layout, AdapterLayout::Make(spec.base_model.shape, spec.adapter));
+  ReturnFreeMemory();
   Unmask(sum, order.work.keys);
   SumFinished out;
   out.id = order.id;
@@ -141,19 +151,16 @@ StatusOr<SumFinished> SumEngine::MakeAdapter(const SumOrder& order) {
   ASSIGN_OR_RETURN(DecodedSum decoded, Decode(plan, sum.words(), order.work.survivors.size()));
   sums_.erase(it);
   out.metric_sums = std::move(decoded.metric_sums);
-  AdapterBlob next;
+  AdapterBlob adapter;
   {
-    AdapterBlob parent;
-    {
-      ASSIGN_OR_RETURN(const auto file, blobs_.Get(order.parent));
-      ASSIGN_OR_RETURN(parent, DecodeAdapterBlob(file->view(), layout));
-    }
-    ASSIGN_OR_RETURN(
-        next, NextAdapter(layout, parent, order.parent, decoded.mean_delta, spec.server.learning_rate));
+    ASSIGN_OR_RETURN(const auto file, blobs_.Get(order.parent));
+    ASSIGN_OR_RETURN(adapter, DecodeAdapterBlob(file->view(), layout));
   }
+  ASSIGN_OR_RETURN(adapter, NextAdapter(layout, std::move(adapter), order.parent, decoded.mean_delta,
+                                        spec.server.learning_rate));
   decoded = {};
-  const Bytes bytes = EncodeAdapterBlob(next);
-  next = {};
+  const Bytes bytes = EncodeAdapterBlob(adapter);
+  adapter = {};
   ASSIGN_OR_RETURN(out.adapter, Store(bytes));
   return out;
 }
