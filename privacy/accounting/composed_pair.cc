@@ -11,7 +11,7 @@ namespace concordat {
 namespace {
 
 // What the grid may add, relative: aimed at, and accepted without making it finer.
-constexpr double kAim = 2.5e-4, kAccept = 6e-4;
+constexpr double kAim = 2.5e-4, kAccept = 5e-4;
 constexpr int kMostAttempts = 6;
 // Of the first grid, which only has to say where to look.
 constexpr double kFewPoints = 1 << 14;
@@ -113,10 +113,25 @@ std::optional<double> ComposedPair::Epsilon(double delta) const {
 
 std::optional<double> ComposedPair::Delta(double epsilon) const {
   const double below = kBelow + std::log(count_);
-  const double log_delta = CompositionMoments(steps_, losses_, below, kWide).ForEpsilon(epsilon).value;
-  if (!std::isfinite(log_delta)) return std::nullopt;
-  // The bound is seldom more than e^12 above δ.
-  const double above = std::log(count_) - std::min(log_delta, 0.0) + 12 + kShareAtInfinity;
+  const double bound = CompositionMoments(steps_, losses_, below, kWide).ForEpsilon(epsilon).value;
+  if (!std::isfinite(bound)) return std::nullopt;
+  // What goes to infinity must be little beside a δ that is not known yet: it is found with more of it, then
+  // less.
+  double log_delta = std::min(bound, 0.0) - 7;
+  std::optional<double> best;
+  for (int attempt = 0; attempt < kMostAttempts; ++attempt) {
+    const double above = std::log(count_) - log_delta + kShareAtInfinity;
+    const auto found = DeltaWith(epsilon, below, above);
+    if (!found) return best;
+    best = std::min(best.value_or(1), *found);
+    const double infinite = count_ * std::exp(-above);
+    if (!(infinite > 2e-4 * *found)) return best;
+    log_delta = std::max(std::log(std::max(*found - infinite, 0.0)), log_delta - 20);
+  }
+  return best;
+}
+
+std::optional<double> ComposedPair::DeltaWith(double epsilon, double below, double above) const {
   const CompositionMoments moments(steps_, losses_, below, above);
   const double theta = moments.ForEpsilon(epsilon).theta;
   return Refine(
@@ -129,6 +144,11 @@ std::optional<double> ComposedPair::Delta(double epsilon) const {
       [&](double found) {
         return Point{epsilon, std::log(found)};
       });
+}
+
+double ComposedPair::DeltaBound(double epsilon) const {
+  const CompositionMoments moments(steps_, losses_, kWide, kWide);
+  return std::exp(std::min(moments.ForEpsilon(epsilon).value, 0.0)) * (1 + 1e-6);
 }
 
 double ComposedPair::EpsilonBound(double delta) const {

@@ -22,8 +22,12 @@ class ComposedPair {
   /// An upper bound on ε from moments alone, cheap: to see that this direction cannot be the worse one. The
   /// trapezoid sums behind it are exact to 1e-12 where losses are bounded above: for kAdd with q < 1 only.
   double EpsilonBound(double delta) const;
+  /// The same for δ(ε).
+  double DeltaBound(double epsilon) const;
 
  private:
+  std::optional<double> DeltaWith(double epsilon, double below, double above) const;
+
   std::vector<SubsampledGaussian> steps_;
   std::vector<StepLoss> losses_;
   double count_ = 0;  // Σ T

@@ -12,7 +12,7 @@ constexpr double kInfinity = std::numeric_limits<double>::infinity();
 // Least of f over θ > 0: a grid of ln θ, then golden section.
 template <typename F>
 CompositionMoments::Tilt LeastOverTilt(F f) {
-  constexpr double kFirst = -14, kLast = 18, kStep = 0.5, kGolden = 0.6180339887498949;
+  constexpr double kFirst = -14, kLast = 40, kStep = 0.5, kGolden = 0.6180339887498949;
   CompositionMoments::Tilt best{.theta = std::exp(kFirst), .value = kInfinity};
   const auto at = [&](double x) {
     const double theta = std::exp(x), v = f(theta);

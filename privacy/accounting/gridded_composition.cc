@@ -112,7 +112,9 @@ double GriddedComposition::DeltaAt(const Walk& walk) const {
 double GriddedComposition::AddedByGrid(double d0, double d1, double d2) const {
   const double first = d0 - d1, second = d1 - d2;
   if (!(first > 0) || !(second > 0)) return 0;
-  return split_ * (1 + std::clamp(std::log(first / second) / h_, 0.0, 4 * (theta_ + 1)));
+  // Where one large loss decides, the tilted mean of the split misses it: one step's is the least.
+  const double split = std::max(split_, h_ * h_ / 12);
+  return split * (1 + std::clamp(std::log(first / second) / h_, 0.0, 4 * (theta_ + 1)));
 }
 
 double GriddedComposition::ShareOfNoise(const Walk& walk) const {

@@ -70,30 +70,26 @@ bool SeldomTouched(const Folded& f, double delta) {
   return -std::expm1(f.log_untouched) * (1 + 0x1p-40) <= delta;
 }
 
-double RdpOf(const Folded& f, LossPair pair, double delta) {
-  const auto all = f.all();
-  return pair == LossPair::kReplace ? RdpEpsilon<ReplaceOne>(all, delta) : RdpEpsilon<AddRemove>(all, delta);
-}
-
 double PairEpsilon(const Folded& f, LossPair pair, double delta) {
   if (f.sampled.empty())
     return GaussianEpsilon(Distance(pair) * std::sqrt(f.mu_squared) * (1 + 0x1p-50), delta);
   const auto epsilon = ComposedPair(f.all(), pair).Epsilon(delta);
-  return epsilon ? *epsilon : RdpOf(f, pair, delta) * (1 + 1e-6);
+  if (epsilon) return *epsilon;
+  const auto all = f.all();
+  return (1 + 1e-6) * (pair == LossPair::kReplace ? RdpEpsilon<ReplaceOne>(all, delta)
+                                                  : RdpEpsilon<AddRemove>(all, delta));
 }
 
-// δ of the least ε' <= ε that the Rényi bound reaches.
 double DeltaByRdp(const Folded& f, LossPair pair, double epsilon) {
-  double low = -745, high = 0;  // ln δ
-  while (high - low > 1e-3) {
-    const double middle = (low + high) / 2;
-    (RdpOf(f, pair, std::exp(middle)) * (1 + 1e-6) <= epsilon ? high : low) = middle;
-  }
-  return std::exp(high);
+  const auto all = f.all();
+  return (1 + 1e-6) * (pair == LossPair::kReplace ? RdpDelta<ReplaceOne>(all, epsilon)
+                                                  : RdpDelta<AddRemove>(all, epsilon));
 }
 
 double PairDelta(const Folded& f, LossPair pair, double epsilon) {
   if (std::isinf(epsilon)) return 0;
+  // Without the unit in the output, no step loses more than −ln(1−q).
+  if (pair == LossPair::kAdd && epsilon >= -f.log_untouched * (1 + 0x1p-40)) return 0;
   double delta = 1;
   if (f.sampled.empty())
     delta = GaussianDelta(Distance(pair) * std::sqrt(f.mu_squared) * (1 + 0x1p-50), epsilon);
@@ -130,7 +126,10 @@ double AddRemoveEpsilon(const Folded& f, double delta) {
 
 double AddRemoveDelta(const Folded& f, double epsilon) {
   const double remove = PairDelta(f, LossPair::kRemove, epsilon);
-  return f.sampled.empty() ? remove : std::max(remove, PairDelta(f, LossPair::kAdd, epsilon));
+  if (f.sampled.empty()) return remove;
+  if (f.mu_squared == 0 && ComposedPair(f.sampled, LossPair::kAdd).DeltaBound(epsilon) <= remove)
+    return remove;
+  return std::max(remove, PairDelta(f, LossPair::kAdd, epsilon));
 }
 
 }  // namespace

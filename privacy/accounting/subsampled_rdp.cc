@@ -17,19 +17,16 @@ double LogAdd(double a, double b) {
   return std::isinf(high) ? high : high + std::log1p(std::exp(low - high));
 }
 
-double LogBinomial(double n, double k) {
-  return std::lgamma(n + 1) - std::lgamma(k + 1) - std::lgamma(n - k + 1);
-}
-
 // ln E_Q[(P/Q)^α] for an integer α. Σ C(α,k)(1−q)^{α−k}q^k = 1, so that what is left is a sum of positive
 // terms with e^{(k²−k)/(2σ²)} − 1, whose first two are zero: no digit is lost however small q is.
 double LogMomentAtInteger(double q, double sigma, double alpha) {
-  double sum = -kInfinity;
+  double sum = -kInfinity, log_binomial = std::log(alpha);  // of C(α, 1)
   const double log_q = std::log(q), log_not = std::log1p(-q);
   for (double k = 2; k <= alpha; ++k) {
+    log_binomial += std::log((alpha - k + 1) / k);
     const double power = (k * k - k) / (2 * sigma * sigma);
     const double log_excess = power > 40 ? power : std::log(std::expm1(power));
-    sum = LogAdd(sum, LogBinomial(alpha, k) + (alpha - k) * log_not + k * log_q + log_excess);
+    sum = LogAdd(sum, log_binomial + (alpha - k) * log_not + k * log_q + log_excess);
   }
   return sum > 40 ? sum : std::log1p(std::exp(sum));
 }
@@ -140,11 +137,41 @@ double SubsampledGaussianRdp(double q, double sigma, double alpha) {
   if (sigma == 0) return kInfinity;
   if (q == 1) return alpha / (2 * sigma * sigma);
   // Past this the sum over k would take longer than it is worth: joint convexity, q = 1.
-  constexpr double kLargestOrder = 20'000;
+  constexpr double kLargestOrder = 4096;
   if (alpha > kLargestOrder) return alpha / (2 * sigma * sigma);
   const double rdp = LogMoment(q, sigma, alpha) / (alpha - 1);
   return std::isnan(rdp) ? kInfinity : std::max(rdp, 0.0);
 }
+
+namespace {
+
+bool Idle(std::span<const SubsampledGaussian> steps) {
+  return std::all_of(steps.begin(), steps.end(),
+                     [](const SubsampledGaussian& s) { return s.q == 0 || s.steps == 0; });
+}
+
+// Least of f(ln(α−1)): a grid, then golden section.
+template <typename F>
+double LeastOverOrders(F f) {
+  // From 1 + 1e-7 to 4096.
+  constexpr double kFirst = -16, kLast = 8.3, kStep = 0.5, kGolden = 0.6180339887498949;
+  double best = kInfinity, best_at = 0;
+  const auto at = [&](double x) {
+    const double v = f(x);
+    if (v < best) best = v, best_at = x;
+    return v;
+  };
+  for (double x = kFirst; x <= kLast; x += kStep) at(x);
+  double low = best_at - kStep, high = std::min(best_at + kStep, kLast);
+  for (int i = 0; i < 20; ++i) {
+    const double a = high - kGolden * (high - low), b = low + kGolden * (high - low);
+    const bool left = at(a) < at(b);
+    (left ? high : low) = left ? b : a;
+  }
+  return best;
+}
+
+}  // namespace
 
 template <typename Relation>
 double ComposedRdp(std::span<const SubsampledGaussian> steps, double alpha) {
@@ -158,34 +185,31 @@ double ComposedRdp(std::span<const SubsampledGaussian> steps, double alpha) {
 
 template <typename Relation>
 double RdpEpsilon(std::span<const SubsampledGaussian> steps, double delta) {
-  const bool idle = std::all_of(steps.begin(), steps.end(),
-                                [](const SubsampledGaussian& s) { return s.q == 0 || s.steps == 0; });
-  if (idle) return 0;
+  if (Idle(steps)) return 0;
   if (!(delta > 0)) return kInfinity;
   if (delta >= 1) return 0;
   const double log_delta = std::log(delta);
-  const auto at = [&](double log_gap) {
+  const double best = LeastOverOrders([&](double log_gap) {
     const double gap = std::exp(log_gap), log_alpha = std::log1p(gap);
     return ComposedRdp<Relation>(steps, 1 + gap) + (log_gap - log_alpha) - (log_delta + log_alpha) / gap;
-  };
-  // From 1 + 1e-7 to 2e4; outwards until it gets worse.
-  constexpr double kFirst = -16, kLast = 9.9, kStep = 0.5;
-  double best = kInfinity, best_at = 0;
-  for (double x = kFirst; x <= kLast; x += kStep)
-    if (const double e = at(x); e < best) best = e, best_at = x;
-  double low = best_at - kStep, high = std::min(best_at + kStep, kLast);
-  constexpr double kGolden = 0.6180339887498949;
-  for (int i = 0; i < 30; ++i) {
-    const double a = high - kGolden * (high - low), b = low + kGolden * (high - low);
-    const double ea = at(a), eb = at(b);
-    best = std::min({best, ea, eb});
-    (ea < eb ? high : low) = ea < eb ? b : a;
-  }
-  return std::isnan(best) ? kInfinity : std::max(best, 0.0);
+  });
+  return std::max(best, 0.0);
+}
+
+template <typename Relation>
+double RdpDelta(std::span<const SubsampledGaussian> steps, double epsilon) {
+  if (Idle(steps)) return 0;
+  const double best = LeastOverOrders([&](double log_gap) {
+    const double gap = std::exp(log_gap), log_alpha = std::log1p(gap);
+    return gap * (ComposedRdp<Relation>(steps, 1 + gap) - epsilon + (log_gap - log_alpha)) - log_alpha;
+  });
+  return std::exp(std::min(best, 0.0));
 }
 
 template double ComposedRdp<AddRemove>(std::span<const SubsampledGaussian>, double);
 template double ComposedRdp<ReplaceOne>(std::span<const SubsampledGaussian>, double);
+template double RdpDelta<AddRemove>(std::span<const SubsampledGaussian>, double);
+template double RdpDelta<ReplaceOne>(std::span<const SubsampledGaussian>, double);
 template double RdpEpsilon<AddRemove>(std::span<const SubsampledGaussian>, double);
 template double RdpEpsilon<ReplaceOne>(std::span<const SubsampledGaussian>, double);
 

@@ -13,7 +13,7 @@ namespace concordat {
 /// (1/(α−1))·ln Σ_k C(α,k)(1−q)^{α−k} q^k e^{(k²−k)/(2σ²)}. Real α: their two series, each term with the sign
 /// that C(α,k) has past k = α+1. Where they cancel or give little more than 1, a trapezoid sum of
 /// E_Q[(1+w)^α − 1 − αw], w = P/Q − 1. At real α past 300 the chord between the neighbouring integers, above
-/// the exact value because (α−1)·RDP(α) is convex; at α past 20,000 that of q = 1. The larger of both
+/// the exact value because (α−1)·RDP(α) is convex; at α past 4096 that of q = 1. The larger of both
 /// directions is the one that has the mixture first (same paper, Theorem 5), so this prices both. Relative
 /// error below 1e-9 in either direction, and no more: a cross-check, not a number of record. \param alpha > 1
 /// \param q 0 to 1 \param sigma >= 0; 0 gives infinity unless q = 0
@@ -29,6 +29,10 @@ double ComposedRdp(std::span<const SubsampledGaussian> steps, double alpha);
 /// never lower than it. 0 without a step that does something, infinity for σ = 0 or δ <= 0.
 template <typename Relation>
 double RdpEpsilon(std::span<const SubsampledGaussian> steps, double delta);
+
+/// The δ for which that is the ε: ln δ = (α−1)(RDP(α) − ε + ln(1−1/α)) − ln α, least over real α. At most 1.
+template <typename Relation>
+double RdpDelta(std::span<const SubsampledGaussian> steps, double epsilon);
 
 }  // namespace concordat
 

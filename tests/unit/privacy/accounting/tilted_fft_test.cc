@@ -50,7 +50,8 @@ TYPED_TEST(CircularProductTest, IsTheConvolutionWithinTheErrorItStates) {
   const auto result = product.Take();
   double square = 0;
   for (size_t i = 0; i < kSize; ++i) square += std::pow(static_cast<double>(result.mass[i] - exact[i]), 2);
-  EXPECT_LE(std::sqrt(square), result.error_norm);
+  // The vectors themselves sum to 1 but for a unit in the last place, fourteen times.
+  EXPECT_LE(std::sqrt(square), result.error_norm + 14 * 0x1p-53);
   // A bound that says nothing would hold too.
   EXPECT_LT(result.error_norm, 1e-12);
 }
