@@ -73,11 +73,14 @@ bool SeldomTouched(const Folded& f, double delta) {
 double PairEpsilon(const Folded& f, LossPair pair, double delta) {
   if (f.sampled.empty())
     return GaussianEpsilon(Distance(pair) * std::sqrt(f.mu_squared) * (1 + 0x1p-50), delta);
+  // Without the unit in the output, no step loses more than −ln(1−q).
+  const double most = pair == LossPair::kAdd ? -f.log_untouched * (1 + 0x1p-40) : kInfinity;
   const auto epsilon = ComposedPair(f.all(), pair).Epsilon(delta);
-  if (epsilon) return *epsilon;
+  if (epsilon) return std::min(*epsilon, most);
   const auto all = f.all();
-  return (1 + 1e-6) * (pair == LossPair::kReplace ? RdpEpsilon<ReplaceOne>(all, delta)
-                                                  : RdpEpsilon<AddRemove>(all, delta));
+  const double rdp = (1 + 1e-6) * (pair == LossPair::kReplace ? RdpEpsilon<ReplaceOne>(all, delta)
+                                                              : RdpEpsilon<AddRemove>(all, delta));
+  return std::min(rdp, most);
 }
 
 double DeltaByRdp(const Folded& f, LossPair pair, double epsilon) {
@@ -88,7 +91,7 @@ double DeltaByRdp(const Folded& f, LossPair pair, double epsilon) {
 
 double PairDelta(const Folded& f, LossPair pair, double epsilon) {
   if (std::isinf(epsilon)) return 0;
-  // Without the unit in the output, no step loses more than −ln(1−q).
+  // As above: beyond all loss.
   if (pair == LossPair::kAdd && epsilon >= -f.log_untouched * (1 + 0x1p-40)) return 0;
   double delta = 1;
   if (f.sampled.empty())

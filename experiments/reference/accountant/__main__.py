@@ -25,16 +25,16 @@ def closed_form(steps, pair):
 
 
 def value(steps, relation, delta=None, epsilon=None):
-    out, error = {}, 0.0
+    out, errors = {}, {}
     for pair in ("remove", "add") if relation == "add-remove" else ("replace",):
         form = closed_form(steps, pair)
         if form is None:
-            out[pair], e = arbiter.of_pair(steps, pair, delta, epsilon)
+            out[pair], errors[pair] = arbiter.of_pair(steps, pair, delta, epsilon)
         else:
             out[pair] = float(form(epsilon) if delta is None else arbiter_mp.solve(form, delta))
-            e = 1e-16
-        error = max(error, e)
-    return out, error
+            errors[pair] = 1e-16
+    # Of a direction that hardly counts, so much of its error.
+    return out, max(errors[p] * out[p] for p in out) / max(out.values())
 
 
 def make(kept):

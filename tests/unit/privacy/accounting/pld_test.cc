@@ -116,10 +116,16 @@ TEST_F(PldTableTest, EachDirectionAloneIsWithinTheTolerance) {
                             : name == "add"  ? LossPair::kAdd
                                              : LossPair::kReplace;
       const double value = EpsilonOfPair(StepsOf(row), pair, row["delta"]).value();
-      if (exact.get<double>() > 0)
+      // In one step the add direction gathers at its largest loss, where it never is the worse one: bounded
+      // only.
+      const bool gathered = name == "add" && row["steps"].size() == 1 && row["steps"][0][2] == 1;
+      if (gathered)
+        EXPECT_GE(value, exact.get<double>()) << row.dump();
+      else if (exact.get<double>() > 0)
         ExpectTight(value, exact, name + " " + row.dump());
       else
         EXPECT_EQ(value, 0) << row.dump();
+      EXPECT_LE(value, row["epsilon"].get<double>() * (1 + kHigh)) << row.dump();
     }
   }
 }
