@@ -6,10 +6,19 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "common/canonical.h"
+
 namespace concordat::coordinator {
 namespace {
 
 constexpr uint64_t kReadBytes = 1 << 18;
+constexpr size_t kPartBytes = 48;
+/// Our worker's smallest piece is 64 KiB. One that sends bytes one by one must not fill the disk with notes.
+uint64_t MostParts(uint64_t total_bytes) { return 4096 + total_bytes / (16 << 10); }
+
+FileDescriptor OpenParts(const std::filesystem::path& path) {
+  return FileDescriptor(::open(Spool::PartsOf(path).c_str(), O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0600));
+}
 
 }  // namespace
 
@@ -19,7 +28,55 @@ StatusOr<std::unique_ptr<Spool>> Spool::Create(std::filesystem::path path, uint6
     if (errno == EEXIST) return AlreadyExists("spool {} exists", path.string());
     return ErrnoStatus(errno, "cannot create", path);
   }
-  return std::unique_ptr<Spool>(new Spool(std::move(path), std::move(fd), total_bytes));
+  ::unlink(PartsOf(path).c_str());  // of a file that is gone
+  auto spool = std::unique_ptr<Spool>(new Spool(std::move(path), std::move(fd), total_bytes));
+  spool->parts_ = OpenParts(spool->path_);
+  return spool;
+}
+
+StatusOr<std::unique_ptr<Spool>> Spool::Resume(std::filesystem::path path, uint64_t total_bytes) {
+  FileDescriptor fd(::open(path.c_str(), O_RDWR | O_CLOEXEC));
+  if (!fd.valid() && errno == ENOENT) return Create(std::move(path), total_bytes);
+  if (!fd.valid()) return ErrnoStatus(errno, "cannot open", path);
+  const auto parts = ReadFile(PartsOf(path), MostParts(total_bytes) * kPartBytes);
+  auto spool = std::unique_ptr<Spool>(new Spool(std::move(path), std::move(fd), total_bytes));
+  const std::lock_guard lock(spool->mutex_);
+  if (parts.ok()) RETURN_IF_ERROR(spool->TakeParts(*parts));
+  RETURN_IF_ERROR(spool->CatchUp());
+  RETURN_IF_ERROR(spool->SyncIfWhole());
+  spool->parts_ = OpenParts(spool->path_);
+  return spool;
+}
+
+/// Believes each part whose bytes are still in the file.
+Status Spool::TakeParts(ByteView parts) {
+  Bytes block;
+  for (; parts.size() >= kPartBytes; parts = parts.subspan(kPartBytes), ++noted_) {
+    CanonicalReader in(parts.first(kPartBytes));
+    const uint64_t offset = in.U64(), size = in.U64();
+    const Digest sha256 = in.Hash();
+    if (size > total_ || offset > total_ - size || size > kWindowBytes) continue;  // no part of this upload
+    if (beyond_.size() >= kMaxPieces) break;
+    const Pieces missing = Missing(offset, offset + size);
+    if (missing.empty()) continue;
+    block.resize(size);
+    if (!Read(offset, block).ok() || crypto::Sha256(block) != sha256) continue;
+    Keep(missing);
+    RETURN_IF_ERROR(CatchUp());
+  }
+  return OkStatus();
+}
+
+/// Losing a note costs sending the chunk again, after a restart.
+void Spool::Note(uint64_t offset, uint64_t size, const Digest& sha256) {
+  if (!parts_.valid() || noted_ >= MostParts(total_)) return;
+  CanonicalWriter out;
+  out.U64(offset);
+  out.U64(size);
+  out.Put(sha256);
+  if (::write(parts_.get(), out.bytes().data(), out.bytes().size()) != ssize_t{kPartBytes})
+    parts_ = FileDescriptor();  // half a note: what follows it could not be read
+  ++noted_;
 }
 
 StatusOr<std::unique_ptr<Spool>> Spool::Reopen(std::filesystem::path path, uint64_t total_bytes,
@@ -38,6 +95,7 @@ StatusOr<std::unique_ptr<Spool>> Spool::Reopen(std::filesystem::path path, uint6
 
 Spool::~Spool() {
   if (!kept_) ::unlink(path_.c_str());
+  if (!kept_ || synced_) ::unlink(PartsOf(path_).c_str());
 }
 
 void Spool::Keep() {
@@ -45,7 +103,7 @@ void Spool::Keep() {
   kept_ = true;
 }
 
-StatusOr<uint64_t> Spool::Append(uint64_t offset, ByteView data) {
+StatusOr<uint64_t> Spool::Append(uint64_t offset, ByteView data, const Digest& sha256) {
   const std::lock_guard lock(mutex_);
   RETURN_IF_ERROR(CheckPlace(offset, data.size()));
   const Pieces missing = Missing(offset, offset + data.size());
@@ -61,13 +119,18 @@ StatusOr<uint64_t> Spool::Append(uint64_t offset, ByteView data) {
     Keep(missing);
   }
   RETURN_IF_ERROR(CatchUp());
-  if (stored_ == total_ && !synced_) {
-    // Before anybody is told that it is here: a header that is journaled stands for the whole upload.
-    if (::fdatasync(fd_.get()) != 0) return ErrnoStatus(errno, "cannot sync", path_);
-    RETURN_IF_ERROR(SyncFolder(path_.parent_path()));
-    synced_ = true;
-  }
+  if (!missing.empty()) Note(offset, data.size(), sha256);
+  RETURN_IF_ERROR(SyncIfWhole());
   return stored_;
+}
+
+/// Before anybody is told that it is here: a header that is journaled stands for the whole upload.
+Status Spool::SyncIfWhole() {
+  if (stored_ != total_ || synced_) return OkStatus();
+  if (::fdatasync(fd_.get()) != 0) return ErrnoStatus(errno, "cannot sync", path_);
+  RETURN_IF_ERROR(SyncFolder(path_.parent_path()));
+  synced_ = true;
+  return OkStatus();
 }
 
 Status Spool::CheckPlace(uint64_t offset, uint64_t size) const {

@@ -36,7 +36,7 @@ StatusOr<uint64_t> Put(Hub& hub, const grpc::ServerContext& context, const pb::P
   if (crypto::Sha256(data) != said)
     return DataLoss("chunk at {}: it is not what its hash says", request.offset());
   hub.traffic().AddUp(peer.id, data.size());
-  return hub.uploads().Put(id, peer.id, request.offset(), request.total(), data);
+  return hub.uploads().Put(id, peer.id, request.offset(), request.total(), data, said);
 }
 
 }  // namespace

@@ -61,7 +61,7 @@ StatusOr<std::unique_ptr<Hub>> Hub::Make(Parts parts) {
 Status Hub::Restore() {
   ASSIGN_OR_RETURN(std::vector<StoredJob> stored, parts_.journal->Load());
   const Instant now = parts_.clock->Now();
-  std::vector<UploadSlot> accepted;
+  std::vector<UploadSlot> accepted, open;
   for (StoredJob& job : stored) {
     const JobId id = job.job.id;
     // Certificates may have run out since; who submitted it was verified when it came.
@@ -77,9 +77,12 @@ Status Hub::Restore() {
     }
     ASSIGN_OR_RETURN(CoreEffects fx, core_.Restore(std::move(job), std::move(spec), now));
     accepted.insert(accepted.end(), fx.accept_uploads.begin(), fx.accept_uploads.end());
+    open.insert(open.end(), fx.open_uploads.begin(), fx.open_uploads.end());
     restored_.push_back(std::move(fx));
   }
-  parts_.uploads->Retain(accepted);
+  parts_.uploads->Retain(accepted, open);
+  // Before anybody can ask: a worker that is told "no" here would give its upload up.
+  for (const UploadSlot& slot : open) parts_.uploads->Open(slot);
   if (!stored.empty()) spdlog::info("{} jobs restored", stored.size());
   return OkStatus();
 }

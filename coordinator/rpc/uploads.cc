@@ -1,7 +1,5 @@
 #include "coordinator/rpc/uploads.h"
 
-#include <set>
-
 #include "privacy/crypto/hash.h"
 
 namespace concordat::coordinator {
@@ -16,9 +14,21 @@ std::filesystem::path Uploads::PathOf(const AttemptId& id, const SpiffeId& worke
                                crypto::Sha256(AsBytes(worker.ToString())).hex());
 }
 
-void Uploads::Retain(const std::vector<UploadSlot>& accepted) {
+Uploads::~Uploads() {
+  // The process ends and the attempts do not: the next one goes on with what is stored.
+  for (auto& [key, slot] : slots_)
+    if (slot.spool) slot.spool->Keep();
+}
+
+void Uploads::Retain(const std::vector<UploadSlot>& accepted, const std::vector<UploadSlot>& open) {
+  const std::lock_guard lock(mutex_);
   std::set<std::filesystem::path> needed;
   for (const UploadSlot& slot : accepted) needed.insert(PathOf(slot.id, slot.worker));
+  for (const UploadSlot& slot : open) {
+    const auto path = PathOf(slot.id, slot.worker);
+    needed.insert({path, Spool::PartsOf(path)});
+    begun_.insert(path);
+  }
   std::error_code error;
   std::vector<std::filesystem::path> others;
   for (const auto& entry : std::filesystem::directory_iterator(folder_, error))
@@ -28,12 +38,26 @@ void Uploads::Retain(const std::vector<UploadSlot>& accepted) {
 
 void Uploads::Open(const UploadSlot& slot) {
   const std::lock_guard lock(mutex_);
-  slots_.try_emplace({slot.id, slot.worker}, Slot{slot.bytes, nullptr});
+  const bool begun = begun_.erase(PathOf(slot.id, slot.worker)) != 0;
+  slots_.try_emplace({slot.id, slot.worker},
+                     Slot{slot.bytes, nullptr, begun, std::make_shared<std::mutex>()});
+}
+
+/// The files of a slot that an earlier process had begun and nobody has touched since; those of others go
+/// with their spool.
+bool Uploads::Forget(const std::pair<const Key, Slot>& entry) const {
+  const auto& [key, slot] = entry;
+  if (!slot.begun || slot.spool != nullptr) return true;
+  std::error_code error;
+  const auto path = PathOf(key.first, key.second);
+  std::filesystem::remove(path, error);
+  std::filesystem::remove(Spool::PartsOf(path), error);
+  return true;
 }
 
 void Uploads::Close(const AttemptId& id) {
   const std::lock_guard lock(mutex_);
-  std::erase_if(slots_, [&](const auto& entry) { return entry.first.first == id; });
+  std::erase_if(slots_, [&](const auto& entry) { return entry.first.first == id && Forget(entry); });
 }
 
 void Uploads::Drop(const AttemptId& id) {
@@ -61,43 +85,63 @@ StatusOr<std::shared_ptr<Spool>> Uploads::Accept(const UploadSlot& slot) {
 
 void Uploads::Discard(const AttemptId& id, const SpiffeId& worker) {
   const std::lock_guard lock(mutex_);
-  slots_.erase(Key{id, worker});
+  if (const auto it = slots_.find({id, worker}); it != slots_.end() && Forget(*it)) slots_.erase(it);
 }
 
-std::shared_ptr<Spool> Uploads::Find(const AttemptId& id, const SpiffeId& worker) const {
+/// The upload of an open slot. Without `make` null when nothing of it is stored.
+StatusOr<std::shared_ptr<Spool>> Uploads::SpoolOf(const Key& key, bool make) {
+  const auto closed = [&] {
+    return FailedPrecondition("no upload of {} for {} is expected now", key.second.Brief(),
+                              key.first.Brief());
+  };
+  std::shared_ptr<std::mutex> gate;
+  {
+    const std::lock_guard lock(mutex_);
+    const auto it = slots_.find(key);
+    if (it == slots_.end()) return closed();
+    if (it->second.spool != nullptr || (!make && !it->second.begun)) return it->second.spool;
+    gate = it->second.gate;
+  }
+  const std::lock_guard one(*gate);
+  uint64_t bytes = 0;
+  bool begun = false;
+  {
+    const std::lock_guard lock(mutex_);
+    const auto it = slots_.find(key);
+    if (it == slots_.end()) return closed();
+    if (it->second.spool != nullptr) return it->second.spool;
+    bytes = it->second.bytes;
+    begun = it->second.begun;
+  }
+  const auto path = PathOf(key.first, key.second);
+  ASSIGN_OR_RETURN(std::shared_ptr<Spool> spool,
+                   begun ? Spool::Resume(path, bytes) : Spool::Create(path, bytes));
   const std::lock_guard lock(mutex_);
-  const auto it = slots_.find({id, worker});
-  return it == slots_.end() ? nullptr : it->second.spool;
+  const auto it = slots_.find(key);
+  if (it == slots_.end()) return closed();  // its file goes
+  it->second.spool = spool;
+  return spool;
+}
+
+std::shared_ptr<Spool> Uploads::Find(const AttemptId& id, const SpiffeId& worker) {
+  return SpoolOf({id, worker}, false).value_or(nullptr);
 }
 
 StatusOr<uint64_t> Uploads::Put(const AttemptId& id, const SpiffeId& worker, uint64_t offset, uint64_t total,
-                                ByteView data) {
-  std::shared_ptr<Spool> spool;
+                                ByteView data, const Digest& sha256) {
   {
     const std::lock_guard lock(mutex_);
     const auto it = slots_.find({id, worker});
-    if (it == slots_.end()) {
-      return FailedPrecondition("no upload of {} for {} is expected now", worker.Brief(), id.Brief());
-    }
-    Slot& slot = it->second;
-    if (total != slot.bytes) {
-      return InvalidArgument("expected an upload of {} bytes, got one of {}", slot.bytes, total);
-    }
-    if (slot.spool == nullptr) {
-      ASSIGN_OR_RETURN(slot.spool, Spool::Create(PathOf(id, worker), total));
-    }
-    spool = slot.spool;
+    if (it != slots_.end() && total != it->second.bytes)
+      return InvalidArgument("expected an upload of {} bytes, got one of {}", it->second.bytes, total);
   }
-  return spool->Append(offset, data);
+  ASSIGN_OR_RETURN(const std::shared_ptr<Spool> spool, SpoolOf({id, worker}, true));
+  return spool->Append(offset, data, sha256);
 }
 
-StatusOr<uint64_t> Uploads::Stored(const AttemptId& id, const SpiffeId& worker) const {
-  const std::lock_guard lock(mutex_);
-  const auto it = slots_.find({id, worker});
-  if (it == slots_.end()) {
-    return FailedPrecondition("no upload of {} for {} is expected now", worker.Brief(), id.Brief());
-  }
-  return it->second.spool == nullptr ? 0 : it->second.spool->stored();
+StatusOr<uint64_t> Uploads::Stored(const AttemptId& id, const SpiffeId& worker) {
+  ASSIGN_OR_RETURN(const std::shared_ptr<Spool> spool, SpoolOf({id, worker}, false));
+  return spool == nullptr ? 0 : spool->stored();
 }
 
 void Traffic::AddUp(const SpiffeId& worker, uint64_t bytes) {

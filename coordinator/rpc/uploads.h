@@ -6,6 +6,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <vector>
 
 #include "coordinator/core/effects.h"
@@ -20,8 +21,11 @@ class Uploads {
  public:
   static StatusOr<std::unique_ptr<Uploads>> Make(std::filesystem::path folder);
 
-  /// Deletes what an earlier process left in the folder, but for `accepted`. Call once, before all others.
-  void Retain(const std::vector<UploadSlot>& accepted);
+  ~Uploads();
+
+  /// Deletes what an earlier process left in the folder, but for `accepted`, and for `open`, which Open will
+  /// go on with. Call once, before all others.
+  void Retain(const std::vector<UploadSlot>& accepted, const std::vector<UploadSlot>& open);
   void Open(const UploadSlot& slot);
   /// Forgets all open slots of an attempt; their files go.
   void Close(const AttemptId& id);
@@ -33,26 +37,32 @@ class Uploads {
   /// Deletes an open slot's upload unread.
   void Discard(const AttemptId& id, const SpiffeId& worker);
   /// The open slot's upload; null when nothing was stored or it is not open.
-  std::shared_ptr<Spool> Find(const AttemptId& id, const SpiffeId& worker) const;
+  std::shared_ptr<Spool> Find(const AttemptId& id, const SpiffeId& worker);
 
   /// Stores one chunk and returns the bytes stored so far. FailedPrecondition when no upload of `worker` is
   /// open; InvalidArgument when `total` is not what the attempt's vector has; else as Spool::Append.
+  /// \param sha256 of `data`, verified
   StatusOr<uint64_t> Put(const AttemptId& id, const SpiffeId& worker, uint64_t offset, uint64_t total,
-                         ByteView data);
-  StatusOr<uint64_t> Stored(const AttemptId& id, const SpiffeId& worker) const;
+                         ByteView data, const Digest& sha256);
+  StatusOr<uint64_t> Stored(const AttemptId& id, const SpiffeId& worker);
 
  private:
   struct Slot {
     uint64_t bytes = 0;
-    std::shared_ptr<Spool> spool;  // null before the first chunk
+    std::shared_ptr<Spool> spool;      // null before the first chunk
+    bool begun = false;                // by an earlier process: its file is there
+    std::shared_ptr<std::mutex> gate;  // held while the spool is made: reading a long file takes a while
   };
   using Key = std::pair<AttemptId, SpiffeId>;
   explicit Uploads(std::filesystem::path folder) : folder_(std::move(folder)) {}
   std::filesystem::path PathOf(const AttemptId& id, const SpiffeId& worker) const;
+  StatusOr<std::shared_ptr<Spool>> SpoolOf(const Key& key, bool make);
+  bool Forget(const std::pair<const Key, Slot>& entry) const;
 
   const std::filesystem::path folder_;
   mutable std::mutex mutex_;
   std::map<Key, Slot> slots_;                                     // guarded by mutex_
+  std::set<std::filesystem::path> begun_;                         // guarded by mutex_
   std::map<AttemptId, std::vector<std::filesystem::path>> kept_;  // guarded by mutex_
 };
 

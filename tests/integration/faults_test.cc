@@ -182,6 +182,56 @@ TEST(FaultsTest, AKilledCoordinatorGoesOnAndTheAdapterIsTheSameToTheBit) {
   federation.StopAll();
 }
 
+/// What a region's ledger says.
+json LedgerOf(const Federation& federation, const std::string& region) {
+  const auto ran = federation.Concordat(
+      {"ledger", "show", "--worker", (federation.Region(region) / "worker.yaml").string()});
+  EXPECT_EQ(ran.code, 0) << ran.err << ran.out;
+  return json::parse(ran.out);
+}
+
+TEST(FaultsTest, AWorkerWhoseLedgerWasPutBackStaysAwayUntilThatIsAcceptedAndTheSpendStands) {
+  const std::string victim = "es.example";
+  Federation federation(Planted({"de.example", victim, "fr.example"}));
+  federation.Start();
+  const auto run = [&](uint32_t rounds) {
+    JobOptions options;
+    options.rounds = rounds;
+    auto watch = federation.WatchJob(federation.Submit(federation.WriteJob(options)));
+    ASSERT_EQ(watch.End(), 0) << watch.last().dump(2);
+  };
+  const auto ledger = federation.Region(victim) / "state/ledger.jsonl";
+  const auto anchor = federation.Region(victim) / "anchor.ledger";
+  const auto copy = federation.root() / "copy";
+  std::filesystem::create_directories(copy);
+  run(1);
+  std::filesystem::copy(ledger, copy / "ledger");
+  std::filesystem::copy(anchor, copy / "anchor");
+  run(2);
+  const double spent = LedgerOf(federation, victim).at("spent_epsilon").get<double>();
+  federation.Worker(victim).Signal(SIGTERM);
+  ASSERT_EQ(federation.Worker(victim).Wait(), 0);
+
+  const auto put_back = [](const std::filesystem::path& from, const std::filesystem::path& to) {
+    std::filesystem::copy_file(from, to, std::filesystem::copy_options::overwrite_existing);
+  };
+  put_back(copy / "ledger", ledger);  // its anchor knows better
+  federation.StartWorker(victim);
+  EXPECT_EQ(federation.Worker(victim).Wait(), 1);
+  EXPECT_TRUE(Federation::AwaitText(federation.WorkerLog(victim), "concordat ledger reconcile"));
+  put_back(copy / "anchor", anchor);  // its journal knows better
+  federation.StartWorker(victim);
+  EXPECT_EQ(federation.Worker(victim).Wait(), 1);
+  EXPECT_TRUE(Federation::AwaitText(federation.WorkerLog(victim), "--accept-rollback"));
+  EXPECT_LT(LedgerOf(federation, victim).at("spent_epsilon").get<double>(), spent);
+  federation.StartWorker(victim, {}, {"--accept-rollback"});
+  federation.AwaitConnected(victim);
+  const json after = LedgerOf(federation, victim);
+  EXPECT_NEAR(after.at("spent_epsilon").get<double>(), spent, 1e-9 * spent);
+  EXPECT_EQ(after.at("entries").back().at("kind"), "restored");
+  federation.StopAll();
+}
+
 /// The trainer of a region: the only child of its worker.
 pid_t TrainerOf(Federation& federation, const std::string& region) {
   const pid_t worker = federation.Worker(region).pid();

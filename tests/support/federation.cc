@@ -301,10 +301,14 @@ void Federation::StartCoordinator(std::optional<uint64_t> file_bytes) {
   if (!ready || !coordinator_->running()) throw std::runtime_error("the coordinator did not start");
 }
 
-void Federation::StartWorker(const std::string& jurisdiction, std::optional<uint64_t> file_bytes) {
+void Federation::StartWorker(const std::string& jurisdiction, std::optional<uint64_t> file_bytes,
+                             const std::vector<std::string>& more) {
   const auto network = options_.networks.find(jurisdiction);
+  std::vector<std::string> words = {options_.worker.string(), "--config",
+                                    (Region(jurisdiction) / "worker.yaml").string()};
+  words.insert(words.end(), more.begin(), more.end());
   workers_[jurisdiction] = std::make_unique<ChildProcess>(ChildProcess::Options{
-      {options_.worker.string(), "--config", (Region(jurisdiction) / "worker.yaml").string()},
+      std::move(words),
       Region(jurisdiction) / "stderr.log",
       false,
       file_bytes,

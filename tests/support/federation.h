@@ -101,7 +101,9 @@ class Federation {
 
   // ---- Processes.
   void StartCoordinator(std::optional<uint64_t> file_bytes = {});
-  void StartWorker(const std::string& jurisdiction, std::optional<uint64_t> file_bytes = {});
+  /// \param more words of its command line
+  void StartWorker(const std::string& jurisdiction, std::optional<uint64_t> file_bytes = {},
+                   const std::vector<std::string>& more = {});
   /// Coordinator and all workers; returns once all are connected.
   void Start();
   void AwaitConnected(const std::string& jurisdiction);

@@ -1,6 +1,10 @@
 #include <cmath>
 
 #include "cli/report.h"
+#include "common/clock.h"
+#include "policy/dataset_card.h"
+#include "policy/ledger.h"
+#include "policy/node_config.h"
 #include "tests/unit/cli/cli_world.h"
 
 namespace concordat::cli {
@@ -59,6 +63,66 @@ TEST(CommandTest, NoWorkerBehindTheSocketIsUnreachable) {
   const Ran ran = Cli({"status", "--worker", (dir / "de/worker.yaml").string()});
   EXPECT_EQ(ran.code, 5) << ran.err;
   EXPECT_EQ(Cli({"approve", "x", "--worker", (dir / "de/worker.yaml").string()}).code, 5);
+}
+
+/// A region with a ledger of three charges, from `region init`.
+class LedgerVerbTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    ASSERT_EQ(Cli({"region", "init", (dir_ / "de").string(), "--jurisdiction", "de.example"}).code, 0);
+    ASSERT_OK_AND_ASSIGN(std::string text, ReadTextFile(worker_));
+    ASSERT_OK_AND_ASSIGN(text, policy::PinCharterHash(text, crypto::Sha256(AsBytes("any"))));
+    ASSERT_OK(WriteFileAtomically(worker_, text));
+    ASSERT_OK_AND_ASSIGN(config_, policy::LoadWorkerConfig(worker_.string()));
+    ASSERT_OK_AND_ASSIGN(const auto card, policy::LoadDatasetCard(config_.dataset_card.string()));
+    ASSERT_OK(MakeFolder(config_.state, 0700));
+    ASSERT_OK_AND_ASSIGN(const auto ledger,
+                         policy::Ledger::Open(config_.ledger, card.name, card.budget(), card.privacy.period,
+                                              policy::LedgerAnchorPath(config_.anchor)));
+    for (uint32_t round = 0; round < 3; ++round) {
+      LedgerCharge charge;
+      charge.attempt = {crypto::Sha256(AsBytes("job")), round, 0};
+      ASSERT_OK(charge.curve.Add({1, 1, 1, 1, 1, 1}));
+      ASSERT_OK(ledger->Charge(SystemClock().Now(), charge));
+    }
+    spent_ = ledger->Spent(SystemClock().Now());
+  }
+  Ran Ledger(std::vector<std::string> words) const {
+    words.insert(words.begin(), "ledger");
+    words.insert(words.end(), {"--worker", worker_.string(), "--json"});
+    return Cli(words);
+  }
+
+  testing::TempDir dir_;
+  std::filesystem::path worker_ = dir_ / "de/worker.yaml";
+  policy::WorkerConfig config_;
+  double spent_ = 0;
+};
+
+TEST_F(LedgerVerbTest, ReconcileFindsNothingWhereNothingIsWrong) {
+  const Ran ran = Ledger({"reconcile", "--yes"});
+  EXPECT_EQ(ran.code, 0) << ran.err;
+  EXPECT_EQ(ran.json().at("wrong").size(), 0u);
+  EXPECT_EQ(ran.json().at("written"), false);
+}
+
+TEST_F(LedgerVerbTest, ReconcileChargesWhatWasForgottenWhenItIsToldTo) {
+  std::filesystem::resize_file(config_.ledger, 0);
+  const Ran asked = Ledger({"reconcile"});
+  EXPECT_EQ(asked.code, 1);
+  EXPECT_THAT(asked.out + asked.err, HasSubstr("Nothing was changed"));
+  EXPECT_EQ(std::filesystem::file_size(config_.ledger), 0u);
+  const Ran done = Ledger({"reconcile", "--yes"});
+  ASSERT_EQ(done.code, 0) << done.err;
+  EXPECT_THAT(Keys(done.json()), ElementsAre("entries", "entries_known", "epsilon_after", "epsilon_before",
+                                             "epsilon_known", "kept", "written", "wrong"));
+  EXPECT_EQ(done.json().at("entries"), 0);
+  EXPECT_EQ(done.json().at("entries_known"), 3);
+  EXPECT_NEAR(done.json().at("epsilon_after").get<double>(), spent_, 1e-9);
+  const Ran show = Ledger({"show"});
+  EXPECT_EQ(show.json().at("entries").at(0).at("kind"), "restored");
+  EXPECT_NEAR(show.json().at("spent_epsilon").get<double>(), spent_, 1e-9);
+  EXPECT_EQ(Ledger({"reconcile"}).code, 0) << "it is settled";
 }
 
 TEST(OutputTest, TableAlignsCodePointsAndNumbersToTheRight) {

@@ -196,12 +196,105 @@ TEST(SpoolTest, AKeptUploadIsOpenedAgainOnlyIfItIsWholeAndWhatWasAccepted) {
   EXPECT_EQ(Spool::Reopen(dir / "b", data.size(), digest).status().code(), StatusCode::kDataLoss);
 }
 
+/// What a process that was killed leaves: files, and no destructor.
+void LeaveBehind(std::unique_ptr<Spool> spool) { spool->Keep(); }
+
+TEST(SpoolTest, APartOfAnUploadIsGoneOnWithAfterAKillWhereItWas) {
+  const TempDir dir;
+  Bytes all(5000);
+  for (size_t i = 0; i < all.size(); ++i) all[i] = static_cast<uint8_t>(i * 7 + i / 256);
+  const auto put = [&](Spool& spool, size_t begin, size_t end) {
+    return *spool.Append(begin, ByteView(all).subspan(begin, end - begin));
+  };
+  {
+    ASSERT_OK_AND_ASSIGN(auto spool, Spool::Create(dir / "s", all.size()));
+    EXPECT_EQ(put(*spool, 0, 1000), 1000u);
+    EXPECT_EQ(put(*spool, 3000, 4000), 1000u);  // it overtook the others
+    EXPECT_EQ(put(*spool, 1000, 2000), 2000u);
+    LeaveBehind(std::move(spool));
+  }
+  {
+    ASSERT_OK_AND_ASSIGN(auto spool, Spool::Resume(dir / "s", all.size()));
+    EXPECT_EQ(spool->stored(), 2000u);
+    EXPECT_EQ(put(*spool, 2000, 3000), 4000u) << "what had overtaken is still there";
+    LeaveBehind(std::move(spool));
+  }
+  ASSERT_OK_AND_ASSIGN(auto spool, Spool::Resume(dir / "s", all.size()));
+  EXPECT_EQ(spool->stored(), 4000u);
+  EXPECT_EQ(put(*spool, 4000, 5000), 5000u);
+  EXPECT_EQ(*spool->Complete(), crypto::Sha256(all));
+  LeaveBehind(std::move(spool));
+  EXPECT_FALSE(std::filesystem::exists(Spool::PartsOf(dir / "s"))) << "it is whole";
+  EXPECT_OK(Spool::Reopen(dir / "s", all.size(), crypto::Sha256(all)));
+}
+
+TEST(SpoolTest, AWholeUploadWhoseHeaderWasNotTakenIsWholeAfterAKill) {
+  const TempDir dir;
+  const Bytes all(3000, 7);
+  std::filesystem::path parts = Spool::PartsOf(dir / "s");
+  {
+    ASSERT_OK_AND_ASSIGN(auto spool, Spool::Create(dir / "s", all.size()));
+    ASSERT_OK(spool->Append(0, all));
+    std::filesystem::copy(parts, dir / "copy");
+    LeaveBehind(std::move(spool));
+  }
+  std::filesystem::copy(dir / "copy", parts);  // killed before the destructor that removes them
+  ASSERT_OK_AND_ASSIGN(auto spool, Spool::Resume(dir / "s", all.size()));
+  EXPECT_EQ(*spool->Complete(), crypto::Sha256(all));
+}
+
+TEST(SpoolTest, WhatThePowerTookIsNotBelieved) {
+  const TempDir dir;
+  const Bytes all(4000, 5);
+  const auto parts = Spool::PartsOf(dir / "s");
+  const auto begin = [&] {
+    auto spool = Spool::Create(dir / "s", all.size()).value();
+    for (size_t at = 0; at < 3000; at += 1000) EXPECT_OK(spool->Append(at, ByteView(all).subspan(at, 1000)));
+    LeaveBehind(std::move(spool));
+  };
+  const auto stored = [&] {
+    auto spool = Spool::Resume(dir / "s", all.size());
+    EXPECT_OK(spool);
+    return (*spool)->stored();  // and deleted with the object
+  };
+  begin();
+  EXPECT_EQ(stored(), 3000u);
+  begin();  // zeros where the second chunk was
+  {
+    std::fstream file(dir / "s", std::ios::in | std::ios::out | std::ios::binary);
+    file.seekp(1500);
+    file.put('\0');
+  }
+  EXPECT_EQ(stored(), 1000u);
+  begin();  // the file is shorter than its parts say
+  std::filesystem::resize_file(dir / "s", 2500);
+  EXPECT_EQ(stored(), 2000u);
+  begin();  // half a note
+  std::filesystem::resize_file(parts, std::filesystem::file_size(parts) - 1);
+  EXPECT_EQ(stored(), 2000u);
+  begin();  // no notes at all
+  std::filesystem::remove(parts);
+  EXPECT_EQ(stored(), 0u);
+  begin();  // notes of nonsense
+  std::ofstream(parts, std::ios::binary) << std::string(480, '\xff');
+  EXPECT_EQ(stored(), 0u);
+  EXPECT_EQ(stored(), 0u) << "where there is no file, an empty one is begun";
+}
+
+TEST(SpoolTest, ASiteThatSendsBytesOneByOneDoesNotFillTheDiskWithNotes) {
+  const TempDir dir;
+  ASSERT_OK_AND_ASSIGN(auto spool, Spool::Create(dir / "s", 10'000));
+  for (size_t at = 0; at < 10'000; ++at) ASSERT_OK(spool->Append(at, Bytes(1)));
+  EXPECT_LE(std::filesystem::file_size(Spool::PartsOf(dir / "s")), 48u * 4097);
+}
+
 TEST(SpoolTest, DeletesItsFileWithItself) {
   const TempDir dir;
   {
     ASSERT_OK_AND_ASSIGN(auto spool, Spool::Create(dir / "s", 100));
     EXPECT_TRUE(std::filesystem::exists(dir / "s"));
     EXPECT_THAT(Spool::Create(dir / "s", 100), HasStatus(StatusCode::kAlreadyExists, ""));
+    ASSERT_OK(spool->Append(0, Bytes(10)));
   }
   EXPECT_FALSE(std::filesystem::exists(dir / "s"));
 }
