@@ -7,7 +7,8 @@ also PEFT + PyTorch without DP and with Opacus.
 
 SmolLM2-135M, LoRA rank 16 on all seven linear layers, every sequence a privacy unit, noise multiplier 1. The
 programs take turns while the others wait for input, so that a change in the machine's speed meets all of them; each
-turn's time is divided by that of the same round's turn without DP, and the median of those is reported. --opacus
+turn's time (and processor time, which a busy machine changes less) is divided by that of the same round's turn
+without DP, and the median of those is reported. --opacus
 needs torch, transformers, peft and opacus in this Python.
 """
 
@@ -54,28 +55,32 @@ def main():
     for child in children.values():
         child.turn(1)  # warm-up
     seconds = {name: [] for name in children}
+    cpu = {name: [] for name in children}
     peak = {}
     for number in range(ARGS.rounds):
         names = list(children)
         for name in names[number % len(names):] + names[:number % len(names)]:
             answer = children[name].turn(ARGS.steps)
             seconds[name].append(answer["seconds"] / ARGS.steps)
+            cpu[name].append(answer["cpu_seconds"] / ARGS.steps)
             peak[name] = answer["peak_mib"]
         print("round", number + 1, {name: round(seconds[name][-1], 3) for name in names},
               "load", os.getloadavg()[0], file=sys.stderr)
     for child in children.values():
         child.close()
 
-    print("| program | s a step (median) | x without DP | peak MiB | x without DP |")
-    print("|---|---|---|---|---|")
+    print("| program | s a step (median) | x without DP | CPU s | x without DP | peak MiB | x without DP |")
+    print("|---|---|---|---|---|---|---|")
     result = {"tokens": ARGS.tokens, "batch": ARGS.batch, "load": os.getloadavg()[0]}
     for name in children:
         other = base.get(name, name)
         ratio = statistics.median(a / b for a, b in zip(seconds[name], seconds[other]))
-        result[name] = {"seconds": statistics.median(seconds[name]), "ratio": ratio, "peak_mib": peak[name],
-                        "all": seconds[name]}
-        print(f"| {name} | {result[name]['seconds']:.3f} | {ratio:.3f} | {peak[name]:.0f} "
-              f"| {peak[name] / peak[other]:.2f} |")
+        cpu_ratio = statistics.median(a / b for a, b in zip(cpu[name], cpu[other]))
+        result[name] = {"seconds": statistics.median(seconds[name]), "ratio": ratio, "cpu_ratio": cpu_ratio,
+                        "cpu_seconds": statistics.median(cpu[name]), "peak_mib": peak[name], "all": seconds[name],
+                        "all_cpu": cpu[name]}
+        print(f"| {name} | {result[name]['seconds']:.3f} | {ratio:.3f} | {result[name]['cpu_seconds']:.3f} "
+              f"| {cpu_ratio:.3f} | {peak[name]:.0f} | {peak[name] / peak[other]:.2f} |")
     if ARGS.out:
         pathlib.Path(ARGS.out).write_text(json.dumps(result, indent=1) + "\n")
 

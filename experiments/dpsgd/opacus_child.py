@@ -50,10 +50,10 @@ mode, tokens, batch = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 step = build(mode == "opacus", tokens, batch)
 for line in sys.stdin:
     n = int(line)
-    start = time.perf_counter()
+    start, cpu = time.perf_counter(), time.process_time()
     for _ in range(n):
         step()
     seconds = time.perf_counter() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps({"steps": n, "seconds": seconds, "tokens_per_s": tokens * batch * n / seconds,
-                      "peak_mib": round(peak)}), flush=True)
+    print(json.dumps({"steps": n, "seconds": seconds, "cpu_seconds": time.process_time() - cpu,
+                      "tokens_per_s": tokens * batch * n / seconds, "peak_mib": round(peak)}), flush=True)
