@@ -300,7 +300,7 @@ void Hub::Header(const SpiffeId& worker, std::shared_ptr<SessionLink> link,
     if (spool != nullptr) {
       // Hashed while it came: nothing is read again here.
       if (auto complete = spool->Complete(); complete.ok()) {
-        elements = spool->total() / 4;
+        elements = parts_.uploads->ElementsOf(header.body.id, worker);
         digest = *complete;
       }
     }

@@ -40,7 +40,7 @@ void Uploads::Open(const UploadSlot& slot) {
   const std::lock_guard lock(mutex_);
   const bool begun = begun_.erase(PathOf(slot.id, slot.worker)) != 0;
   slots_.try_emplace({slot.id, slot.worker},
-                     Slot{slot.bytes, nullptr, begun, std::make_shared<std::mutex>()});
+                     Slot{slot.bytes, slot.modulus_bits, nullptr, begun, std::make_shared<std::mutex>()});
 }
 
 /// The files of a slot that an earlier process had begun and nobody has touched since; those of others go
@@ -125,6 +125,12 @@ StatusOr<std::shared_ptr<Spool>> Uploads::SpoolOf(const Key& key, bool make) {
 
 std::shared_ptr<Spool> Uploads::Find(const AttemptId& id, const SpiffeId& worker) {
   return SpoolOf({id, worker}, false).value_or(nullptr);
+}
+
+uint64_t Uploads::ElementsOf(const AttemptId& id, const SpiffeId& worker) const {
+  const std::lock_guard lock(mutex_);
+  const auto it = slots_.find({id, worker});
+  return it == slots_.end() ? 0 : it->second.bytes / WordBytes(it->second.modulus_bits);
 }
 
 StatusOr<uint64_t> Uploads::Put(const AttemptId& id, const SpiffeId& worker, uint64_t offset, uint64_t total,

@@ -38,6 +38,8 @@ class Uploads {
   void Discard(const AttemptId& id, const SpiffeId& worker);
   /// The open slot's upload; null when nothing was stored or it is not open.
   std::shared_ptr<Spool> Find(const AttemptId& id, const SpiffeId& worker);
+  /// How many words the open slot's whole upload has; 0 when it is not open.
+  uint64_t ElementsOf(const AttemptId& id, const SpiffeId& worker) const;
 
   /// Stores one chunk and returns the bytes stored so far. FailedPrecondition when no upload of `worker` is
   /// open; InvalidArgument when `total` is not what the attempt's vector has; else as Spool::Append.
@@ -49,6 +51,7 @@ class Uploads {
  private:
   struct Slot {
     uint64_t bytes = 0;
+    uint32_t modulus_bits = kPlainBits;
     std::shared_ptr<Spool> spool;      // null before the first chunk
     bool begun = false;                // by an earlier process: its file is there
     std::shared_ptr<std::mutex> gate;  // held while the spool is made: reading a long file takes a while
