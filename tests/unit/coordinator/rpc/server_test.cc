@@ -19,6 +19,7 @@
 #include "policy/region_init.h"
 #include "policy/signed_job.h"
 #include "privacy/mechanism/encoder.h"
+#include "privacy/mechanism/rotation.h"
 #include "privacy/secagg/worker_round.h"
 #include "proto/tls.h"
 #include "proto/wire.h"
@@ -41,7 +42,8 @@ std::string Slurp(const std::filesystem::path& path) {
   return text.value_or("");
 }
 
-std::string JobYaml(const Digest& charter, uint32_t rounds, std::string_view jurisdictions) {
+std::string JobYaml(const Digest& charter, uint32_t rounds, std::string_view jurisdictions,
+                    uint32_t modulus_bits = kPlainBits) {
   return fmt::format(R"(name: small
 seed: 7
 charter: {}
@@ -73,10 +75,12 @@ privacy:
   noise_multiplier: 0
   delta: 0.00001
   rounding: nearest
+  modulus_bits: {}
 metrics: {{loss_bound: 8, noise_multiplier: 0}}
 server: {{learning_rate: 1.0}}
 )",
-                     charter.hex(), crypto::Sha256(AsBytes("base")).hex(), rounds, jurisdictions);
+                     charter.hex(), crypto::Sha256(AsBytes("base")).hex(), rounds, jurisdictions,
+                     modulus_bits);
 }
 
 /// A charter with four members and a coordinator, all with their own CA, in a temporary folder.
@@ -179,6 +183,7 @@ class Region {
   }
 
   bool die_before_upload_ = false;
+  bool wrong_length_ = false;  // first tries uploads that are too long and too short
   uint32_t protocol_ = kProtocolVersion;
   std::vector<Digest> sums_;
   std::vector<std::string> errors_;
@@ -258,7 +263,9 @@ class Region {
     std::vector<uint32_t> y(*policy::MaskedElements(job_), value_);
     const auto masks = *round_->TakeMasks();
     secagg::MaskStream(masks).Apply(0, y);
-    const ByteView bytes(reinterpret_cast<const uint8_t*>(y.data()), y.size() * 4);
+    Bytes scratch;
+    const ByteView bytes = WireBytes(y, job_.privacy.modulus_bits, scratch);
+    if (wrong_length_ && !Refused(id, bytes)) errors_.push_back("an upload of another length was taken");
     for (size_t at = 0; at < bytes.size();) {
       const size_t n = std::min<size_t>(1000, bytes.size() - at);
       grpc::ClientContext context;
@@ -276,6 +283,24 @@ class Region {
       at = reply.stored();
     }
     Reply(round_->OnInput(y.size(), crypto::Sha256(bytes), now));
+  }
+
+  /// Chunks of vectors of other lengths: a word more or less, and the same words in the other size.
+  bool Refused(const AttemptId& id, ByteView bytes) {
+    const uint64_t words = bytes.size() / WordBytes(job_.privacy.modulus_bits);
+    for (const uint64_t total : {words * 4, words * 3, words * 3 + 3, words * 3 - 3, words * 3 + 1}) {
+      if (total == bytes.size()) continue;
+      grpc::ClientContext context;
+      pb::PutChunkRequest chunk;
+      wire::ToProto(id, chunk.mutable_id());
+      chunk.set_total(total);
+      chunk.set_data(bytes.data(), 300);
+      chunk.set_sha256(wire::BytesOf(crypto::Sha256(bytes.first(300))));
+      pb::PutChunkReply reply;
+      if (stub_->PutChunk(&context, chunk, &reply).error_code() != grpc::StatusCode::INVALID_ARGUMENT)
+        return false;
+    }
+    return true;
   }
 
   const Treaty& treaty_;
@@ -317,11 +342,11 @@ class ServerTest : public ::testing::Test {
     request.set_submitter_chain(job.submitter_chain);
     return request;
   }
-  std::string Submit(uint32_t rounds, std::string_view jurisdictions) {
+  std::string Submit(uint32_t rounds, std::string_view jurisdictions, uint32_t modulus_bits = kPlainBits) {
     grpc::ClientContext context;
     pb::SubmitReply reply;
-    const auto status =
-        jobs_->Submit(&context, Signed(JobYaml(treaty_.signed_.hash, rounds, jurisdictions)), &reply);
+    const auto status = jobs_->Submit(
+        &context, Signed(JobYaml(treaty_.signed_.hash, rounds, jurisdictions, modulus_bits)), &reply);
     EXPECT_TRUE(status.ok()) << status.error_message();
     return reply.job();
   }
@@ -401,6 +426,40 @@ TEST_F(ServerTest, SumsMaskedVectorsOfThreeRegionsExactlyAndMakesTheAdapterThatF
     EXPECT_TRUE(std::isinf(round.epsilon_local()));
   }
   EXPECT_TRUE(std::filesystem::is_empty(dir_ / "state/spool"));
+}
+
+TEST_F(ServerTest, SumsPackedVectorsAndUndoesTheAttemptsRotation) {
+  StartServer();
+  for (const auto& [j, value] : {std::pair{"de", 3u}, {"es", 50u}, {"fr", 0xffffffffu}}) {
+    Region& region = Join(j, value);
+    region.wrong_length_ = true;
+    region.Start();
+  }
+  const std::string job = Submit(2, "de, es, fr", kPackedBits);
+  const pb::JobState state = WatchToEnd(job);
+  ASSERT_EQ(state.state(), pb::JobState::DONE) << state.failure_text();
+  ASSERT_EQ(state.rounds_size(), 2);
+
+  const auto spec = *policy::ParseJob(JobYaml(treaty_.signed_.hash, 2, "de, es, fr", kPackedBits), "job");
+  const auto layout = *AdapterLayout::Make(spec.base_model.shape, spec.adapter);
+  const uint64_t elements = *policy::MaskedElements(spec);
+  const std::vector<uint32_t> sum(elements, 52);  // 3 + 50 − 1 mod 2^24
+  Bytes packed(3 * elements);
+  PackWords(sum, kPackedBits, packed);
+
+  AdapterBlob blob = *FirstAdapter(layout, *wire::DigestFrom(job, "job"), spec.seed);
+  Digest parent = AdapterHash(EncodeAdapterBlob(blob));
+  for (const auto& round : state.rounds()) {
+    EXPECT_EQ(Fetch(round.sum_sha256()), packed);
+    EncodingConfig config = policy::EncodingFor(spec, 3)->config();
+    config.rotation = RotationSeed({*wire::DigestFrom(job, "job"), round.round(), round.attempt()});
+    const auto decoded = *Decode(*EncodingPlan::Make(config), sum, 3);
+    blob = *NextAdapter(layout, blob, parent, decoded.mean_delta, spec.server.learning_rate);
+    parent = AdapterHash(EncodeAdapterBlob(blob));
+    EXPECT_EQ(round.adapter(), wire::BytesOf(parent));
+    EXPECT_DOUBLE_EQ(round.mean_loss(), decoded.metric_sums[0] / 3);
+    EXPECT_GT(round.bytes_up(), 3 * 3 * elements);
+  }
 }
 
 TEST_F(ServerTest, CompletesARoundWithoutARegionThatVanishedAndNamesIt) {
