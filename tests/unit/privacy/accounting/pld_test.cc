@@ -108,39 +108,29 @@ TEST_F(PldTableTest, EveryRowIsWithinTheToleranceOfTheArbiter) {
   }
 }
 
-TEST_F(PldTableTest, EachDirectionAloneIsWithinTheTolerance) {
+TEST_F(PldTableTest, TheAddDirectionAloneIsWithinTheTolerance) {
   for (const auto& row : rows_) {
-    if (row["computed"] != "epsilon") continue;
-    for (const auto& [name, exact] : row["by_direction"].items()) {
-      const LossPair pair = name == "remove" ? LossPair::kRemove
-                            : name == "add"  ? LossPair::kAdd
-                                             : LossPair::kReplace;
-      const double value = EpsilonOfPair(StepsOf(row), pair, row["delta"]).value();
-      // In one step the add direction gathers at its largest loss, where it never is the worse one: bounded
-      // only.
-      const bool gathered = name == "add" && row["steps"].size() == 1 && row["steps"][0][2] == 1;
-      if (gathered)
-        EXPECT_GE(value, exact.get<double>()) << row.dump();
-      else if (exact.get<double>() > 0)
-        ExpectTight(value, exact, name + " " + row.dump());
-      else
-        EXPECT_EQ(value, 0) << row.dump();
-      EXPECT_LE(value, row["epsilon"].get<double>() * (1 + kHigh)) << row.dump();
-    }
+    if (row["computed"] != "epsilon" || !row["by_direction"].contains("add")) continue;
+    const double exact = row["by_direction"]["add"];
+    const double value = EpsilonOfPair(StepsOf(row), LossPair::kAdd, row["delta"]).value();
+    // In one step losses gather at the largest, and this direction never is the worse one: bounded only.
+    const bool gathered = row["steps"].size() == 1 && row["steps"][0][2] == 1;
+    if (gathered)
+      EXPECT_GE(value, exact) << row.dump();
+    else
+      ExpectTight(value, exact, row.dump());
+    EXPECT_LE(value, row["epsilon"].get<double>() * (1 + kHigh)) << row.dump();
   }
 }
 
 TEST_F(PldTableTest, RenyiIsNeverLower) {
   for (const auto& row : rows_) {
     if (row["computed"] != "epsilon") continue;
-    const double delta = row["delta"], exact = row["epsilon"];
     const Steps steps = StepsOf(row);
+    const double delta = row["delta"], exact = row["epsilon"];
     const double rdp = row["relation"] == "add-remove" ? RdpEpsilon<AddRemove>(steps, delta)
                                                        : RdpEpsilon<ReplaceOne>(steps, delta);
     EXPECT_GE(rdp, exact) << row.dump();
-    EXPECT_GE(rdp,
-              (row["relation"] == "add-remove" ? Value<AddRemove>(row) : Value<ReplaceOne>(row)) * (1 - 1e-3))
-        << row.dump();
   }
 }
 
