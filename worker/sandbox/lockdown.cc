@@ -2,8 +2,8 @@
 
 #include <fcntl.h>
 #include <link.h>
+#include <linux/capability.h>
 #include <linux/landlock.h>
-#include <seccomp.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -13,6 +13,7 @@
 #include <set>
 
 #include "common/files.h"
+#include "worker/sandbox/system_calls.h"
 
 namespace concordat::sandbox {
 namespace {
@@ -76,69 +77,17 @@ StatusOr<bool> ApplyLandlock(const LockdownPaths& paths) {
   return true;
 }
 
-/// What a trainer has no use for, and what would open a way out. Refused with EPERM, so that a library that
-/// only asks goes on. io_uring can open sockets past a seccomp filter.
-constexpr int kRefused[] = {SCMP_SYS(socket),
-                            SCMP_SYS(socketpair),
-                            SCMP_SYS(connect),
-                            SCMP_SYS(bind),
-                            SCMP_SYS(listen),
-                            SCMP_SYS(accept),
-                            SCMP_SYS(accept4),
-                            SCMP_SYS(execve),
-                            SCMP_SYS(execveat),
-                            SCMP_SYS(ptrace),
-                            SCMP_SYS(process_vm_readv),
-                            SCMP_SYS(process_vm_writev),
-                            SCMP_SYS(io_uring_setup),
-                            SCMP_SYS(io_uring_enter),
-                            SCMP_SYS(io_uring_register),
-                            SCMP_SYS(pidfd_getfd),
-                            SCMP_SYS(pidfd_open),
-                            SCMP_SYS(unshare),
-                            SCMP_SYS(setns),
-                            SCMP_SYS(mount),
-                            SCMP_SYS(umount2),
-                            SCMP_SYS(pivot_root),
-                            SCMP_SYS(chroot),
-                            SCMP_SYS(bpf),
-                            SCMP_SYS(perf_event_open),
-                            SCMP_SYS(userfaultfd),
-                            SCMP_SYS(keyctl),
-                            SCMP_SYS(add_key),
-                            SCMP_SYS(request_key),
-                            SCMP_SYS(init_module),
-                            SCMP_SYS(finit_module),
-                            SCMP_SYS(delete_module),
-                            SCMP_SYS(kexec_load),
-                            SCMP_SYS(open_by_handle_at),
-                            SCMP_SYS(mknod),
-                            SCMP_SYS(mknodat),
-                            SCMP_SYS(kill),
-                            SCMP_SYS(msgget),
-                            SCMP_SYS(mq_open),
-                            SCMP_SYS(shmget),
-                            SCMP_SYS(semget),
-                            SCMP_SYS(fork),
-                            SCMP_SYS(vfork)};
-
-Status ApplySeccomp() {
-  const std::unique_ptr<void, decltype(&seccomp_release)> filter(seccomp_init(SCMP_ACT_ALLOW),
-                                                                 &seccomp_release);
-  if (filter == nullptr) return Internal("seccomp: cannot make a filter");
-  for (int call : kRefused) {
-    const int error = seccomp_rule_add(filter.get(), SCMP_ACT_ERRNO(EPERM), call, 0);
-    if (error != 0) return ErrnoStatus(-error, "seccomp refuses a rule", "");
+/// Gives up every capability, as root too: file modes, other people's files, the machine's name and clock are
+/// then as far away as for anybody. The bounding set can be emptied only by one who has a right to it, and
+/// matters only at the start of a program, which is refused anyway.
+Status DropCapabilities() {
+  for (unsigned long capability = 0; capability < 64; ++capability) {
+    if (::prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) != 0) break;  // EINVAL: past the last, EPERM: no right
   }
-  // Threads are made with clone too: refuse only those that leave the namespaces or make a process of their
-  // own.
-  constexpr uint64_t kThread = 0x00010000;  // CLONE_THREAD
-  int error = seccomp_rule_add(filter.get(), SCMP_ACT_ERRNO(EPERM), SCMP_SYS(clone), 1,
-                               SCMP_A0(SCMP_CMP_MASKED_EQ, kThread, 0));
-  // clone3 hides its flags behind a pointer; the C library falls back to clone on ENOSYS.
-  if (error == 0) error = seccomp_rule_add(filter.get(), SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(clone3), 0);
-  if (error == 0) error = seccomp_load(filter.get());
-  if (error != 0) return ErrnoStatus(-error, "seccomp cannot load the filter", "");
+  (void)::prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
+  __user_cap_header_struct header{.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
+  const __user_cap_data_struct none[_LINUX_CAPABILITY_U32S_3] = {};
+  if (::syscall(SYS_capset, &header, none) != 0) return ErrnoStatus(errno, "cannot give up capabilities", "");
   return OkStatus();
 }
 
@@ -148,8 +97,9 @@ StatusOr<Ready::Lockdown> LockDown(const LockdownPaths& paths) {
   if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
     return ErrnoStatus(errno, "cannot give up new privileges", "");
   ASSIGN_OR_RETURN(const bool landlock, ApplyLandlock(paths));
+  RETURN_IF_ERROR(DropCapabilities());
   if (::prctl(PR_GET_SECCOMP, 0, 0, 0, 0) < 0) return Ready::Lockdown::kNone;
-  RETURN_IF_ERROR(ApplySeccomp());
+  RETURN_IF_ERROR(ApplySystemCallFilter(paths.accelerator));
   return landlock ? Ready::Lockdown::kFull : Ready::Lockdown::kSeccompOnly;
 }
 

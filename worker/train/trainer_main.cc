@@ -42,6 +42,7 @@ StatusOr<Lockdown> Confine(const sandbox::Configure& configure) {
   paths.read_only.push_back(configure.dataset);
   if (!configure.scratch.empty()) paths.read_write.push_back(configure.scratch);
   if (configure.device != "cpu") {
+    paths.accelerator = true;
     for (const auto& entry : std::filesystem::directory_iterator("/dev")) {
       if (entry.path().filename().string().starts_with("nvidia")) paths.read_write.push_back(entry.path());
     }

@@ -3,15 +3,24 @@
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <linux/capability.h>
 #include <netinet/in.h>
+#include <sched.h>
 #include <signal.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/ptrace.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/timex.h>
 #include <sys/wait.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
+#include <cstring>
 #include <fstream>
 #include <functional>
 #include <thread>
@@ -140,6 +149,127 @@ TEST_F(LockdownTest, HasNoQueueToOtherProcessesAndNoSignals) {
   EXPECT_FALSE(
       InLockdown(paths_, [] { return ::syscall(SYS_shmget, 0, 4096, 0600) >= 0 || errno != EPERM; }));
   EXPECT_FALSE(InLockdown(paths_, [] { return ::kill(::getppid(), 0) == 0; }));
+}
+
+TEST_F(LockdownTest, ChangesNoModeOwnerAttributeOrTimeOfAFile) {
+  // Landlock leaves all of these alone; what counts is that a file outside stays as it is.
+  const std::string file = dir_ / "other.txt";
+  ASSERT_EQ(::chmod(file.c_str(), 0600), 0);
+  const int held = ::open(file.c_str(), O_RDONLY);  // as if inherited
+  EXPECT_FALSE(InLockdown(paths_, [&] { return ::chmod(file.c_str(), 0644) == 0; }));
+  EXPECT_FALSE(InLockdown(paths_, [&] { return ::fchmod(held, 0644) == 0; }));
+  EXPECT_FALSE(InLockdown(paths_, [&] { return ::fchmodat(AT_FDCWD, file.c_str(), 0644, 0) == 0; }));
+  constexpr long kFchmodat2 = 452;  // Linux 6.6
+  EXPECT_FALSE(
+      InLockdown(paths_, [&] { return ::syscall(kFchmodat2, AT_FDCWD, file.c_str(), 0644, 0) == 0; }));
+  EXPECT_FALSE(InLockdown(paths_, [&] { return ::chown(file.c_str(), ::getuid(), ::getgid()) == 0; }));
+  EXPECT_FALSE(InLockdown(paths_, [&] { return ::lchown(file.c_str(), ::getuid(), ::getgid()) == 0; }));
+  EXPECT_FALSE(InLockdown(paths_, [&] { return ::fchown(held, ::getuid(), ::getgid()) == 0; }));
+  EXPECT_FALSE(InLockdown(
+      paths_, [&] { return ::setxattr(file.c_str(), "user.concordat", "x", 1, 0) == 0 || errno != EPERM; }));
+  EXPECT_FALSE(InLockdown(
+      paths_, [&] { return ::removexattr(file.c_str(), "user.concordat") == 0 || errno != EPERM; }));
+  EXPECT_FALSE(InLockdown(paths_, [&] { return ::utimensat(AT_FDCWD, file.c_str(), nullptr, 0) == 0; }));
+  struct stat info {};
+  ASSERT_EQ(::stat(file.c_str(), &info), 0);
+  EXPECT_EQ(info.st_mode & 0777, 0600u);
+  ::close(held);
+}
+
+TEST_F(LockdownTest, EmptiesNoFileThatItMayOnlyRead) {
+  EXPECT_FALSE(InLockdown(paths_, [&] { return CanOpen(dir_ / "data.txt", O_RDONLY | O_TRUNC); }));
+  EXPECT_FALSE(InLockdown(paths_, [&] { return ::truncate((dir_ / "data.txt").c_str(), 0) == 0; }));
+  EXPECT_EQ(std::filesystem::file_size(dir_ / "data.txt"), 8u);
+  EXPECT_TRUE(
+      InLockdown(paths_, [&] { return CanOpen(dir_ / "scratch" / "a", O_WRONLY | O_CREAT | O_TRUNC); }));
+}
+
+TEST_F(LockdownTest, ReachesNeitherLimitsNorPriorityNorCoresOfItsWorker) {
+  const pid_t worker = ::getpid();
+  rlimit before{};
+  ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &before), 0);
+  const rlimit less{before.rlim_cur, before.rlim_max};
+  EXPECT_FALSE(InLockdown(
+      paths_, [&] { return ::syscall(SYS_prlimit64, worker, RLIMIT_NOFILE, &less, nullptr) == 0; }));
+  // Also one's own: a limit that the trainer was started with stays.
+  EXPECT_FALSE(InLockdown(paths_, [&] { return ::setrlimit(RLIMIT_NOFILE, &less) == 0; }));
+  EXPECT_TRUE(InLockdown(paths_, [&] {
+    rlimit own{};
+    return ::getrlimit(RLIMIT_NOFILE, &own) == 0 && own.rlim_cur == before.rlim_cur;
+  }));
+  EXPECT_FALSE(InLockdown(
+      paths_, [&] { return ::setpriority(PRIO_PROCESS, worker, ::getpriority(PRIO_PROCESS, 0)) == 0; }));
+  cpu_set_t cores;
+  ASSERT_EQ(::sched_getaffinity(0, sizeof cores, &cores), 0);
+  EXPECT_FALSE(InLockdown(paths_, [&] { return ::sched_setaffinity(worker, sizeof cores, &cores) == 0; }));
+  EXPECT_TRUE(InLockdown(paths_, [&] { return ::sched_setaffinity(0, sizeof cores, &cores) == 0; }));
+  const sched_param ordinary{};
+  EXPECT_FALSE(InLockdown(paths_, [&] { return ::sched_setscheduler(worker, SCHED_OTHER, &ordinary) == 0; }));
+}
+
+TEST_F(LockdownTest, SendsNoSignalInAnyWayButToItself) {
+  const pid_t worker = ::getpid();
+  EXPECT_FALSE(InLockdown(paths_, [&] { return ::syscall(SYS_tgkill, worker, worker, 0) == 0; }));
+  EXPECT_FALSE(InLockdown(paths_, [&] { return ::syscall(SYS_tkill, worker, 0) == 0; }));
+  siginfo_t info{};
+  info.si_code = SI_QUEUE;
+  EXPECT_FALSE(InLockdown(
+      paths_, [&] { return ::syscall(SYS_rt_sigqueueinfo, worker, 0, &info) == 0 || errno != EPERM; }));
+  EXPECT_FALSE(InLockdown(paths_, [&] { return ::syscall(SYS_pidfd_open, worker, 0) >= 0; }));
+  // A file's owner gets its signals: another way to send one.
+  const int file = ::open((dir_ / "scratch" / "a").c_str(), O_RDWR | O_CREAT, 0600);
+  EXPECT_FALSE(InLockdown(paths_, [&] { return ::fcntl(file, F_SETOWN, worker) == 0; }));
+  EXPECT_FALSE(InLockdown(paths_, [&] { return ::fcntl(file, F_SETLEASE, F_RDLCK) == 0; }));
+  int pair[2];
+  ASSERT_EQ(::socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
+  EXPECT_FALSE(InLockdown(paths_, [&] { return ::ioctl(pair[0], FIOSETOWN, &worker) == 0; }));
+  // The kernel takes the lower half of the number only; the filter must not be led astray by the upper one.
+  EXPECT_FALSE(InLockdown(
+      paths_, [&] { return ::syscall(SYS_ioctl, pair[0], (1ul << 32) | FIOSETOWN, &worker) == 0; }));
+  paths_.accelerator = true;
+  EXPECT_FALSE(InLockdown(paths_, [&] {
+    return ::ioctl(pair[0], FIOSETOWN, &worker) == 0 ||
+           ::syscall(SYS_ioctl, pair[0], (1ul << 32) | FIOSETOWN, &worker) == 0;
+  }));
+  for (const int fd : {file, pair[0], pair[1]}) ::close(fd);
+  EXPECT_TRUE(InLockdown(paths_, [] { return ::raise(0) == 0; }));
+}
+
+TEST_F(LockdownTest, StaysInItsGroupAndTiedToItsWorker) {
+  EXPECT_FALSE(InLockdown(paths_, [] { return ::setpgid(0, 0) == 0; }));
+  EXPECT_FALSE(InLockdown(paths_, [] { return ::setsid() >= 0; }));
+  EXPECT_FALSE(InLockdown(paths_, [] { return ::prctl(PR_SET_PDEATHSIG, 0, 0, 0, 0) == 0; }));
+  EXPECT_FALSE(InLockdown(paths_, [] { return ::prctl(PR_SET_DUMPABLE, 1, 0, 0, 0) == 0; }));
+  EXPECT_TRUE(InLockdown(paths_, [] { return ::prctl(PR_SET_NAME, "loader", 0, 0, 0) == 0; }));
+}
+
+TEST_F(LockdownTest, HasNoCapabilityEvenAsRootAndLeavesTheMachineAlone) {
+  // What a process of root starts with is not a matter of this test: afterwards there is nothing.
+  EXPECT_TRUE(InLockdown(paths_, [] {
+    __user_cap_header_struct header{.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
+    __user_cap_data_struct have[_LINUX_CAPABILITY_U32S_3] = {};
+    if (::syscall(SYS_capget, &header, have) != 0) return false;
+    for (const auto& part : have)
+      if ((part.effective | part.permitted | part.inheritable) != 0) return false;
+    return true;
+  }));
+  char name[256] = {};
+  ASSERT_EQ(::gethostname(name, sizeof name - 1), 0);
+  EXPECT_FALSE(InLockdown(paths_, [&] { return ::sethostname(name, std::strlen(name)) == 0; }));
+  EXPECT_FALSE(InLockdown(paths_, [] {
+    timex nothing{};
+    return ::syscall(SYS_adjtimex, &nothing) >= 0 || errno != EPERM;
+  }));
+  EXPECT_FALSE(InLockdown(paths_, [] {
+    return ::syscall(SYS_reboot, 0, 0, 0, nullptr) >= 0 || errno != EPERM;  // wrong magic: harmless anywhere
+  }));
+  EXPECT_FALSE(InLockdown(
+      paths_, [] { return ::syscall(SYS_kexec_file_load, -1, -1, 0, nullptr, 0) >= 0 || errno != EPERM; }));
+}
+
+TEST_F(LockdownTest, ACallThatNobodyKnowsIsNotThereAndEndsNothing) {
+  EXPECT_TRUE(InLockdown(paths_, [] { return ::syscall(463, 0, 0, 0, 0) == -1 && errno == ENOSYS; }));
+  EXPECT_TRUE(InLockdown(paths_, [] { return ::syscall(SYS_inotify_init1, 0) == -1 && errno == ENOSYS; }));
 }
 
 TEST_F(LockdownTest, ThreadsAndMemoryFilesStillWork) {
