@@ -55,9 +55,9 @@ class LedgerAnchorTest : public ::testing::Test {
 
 TEST_F(LedgerAnchorTest, FollowsEveryChargeAndCarriesTheWholeSpend) {
   Make(3);
-  ASSERT_OK_AND_ASSIGN(const auto ledger, Open());
   ASSERT_OK_AND_ASSIGN(const auto mark, ReadLedgerAnchor(anchor_, "manuals"));
   ASSERT_TRUE(mark);
+  ASSERT_OK_AND_ASSIGN(const auto ledger, Open());
   EXPECT_EQ(mark->count, 3u);
   EXPECT_EQ(mark->head, ledger->head());
   EXPECT_DOUBLE_EQ(mark->epsilon, spent_);
