@@ -14,6 +14,22 @@
 
 namespace concordat {
 
+namespace {
+
+constexpr size_t kMaxShownKey = 100;
+constexpr size_t kMaxShownPath = 200;
+constexpr size_t kMaxWhat = 1000;
+
+/// At most so many bytes of a text, no character cut in two.
+std::string Cut(std::string_view text, size_t max_bytes) {
+  if (text.size() <= max_bytes) return std::string(text);
+  size_t end = max_bytes;
+  while (end > 0 && (static_cast<uint8_t>(text[end]) & 0xc0) == 0x80) --end;
+  return std::string(text.substr(0, end)) + "…";
+}
+
+}  // namespace
+
 struct YamlMap::Entry {
   YAML::Node node;  // a mapping, or undefined when the map is absent
   std::string path;
@@ -28,10 +44,16 @@ struct YamlMap::State {
   std::shared_ptr<Entry> root;
   std::vector<std::shared_ptr<Entry>> maps;
   std::vector<std::pair<std::pair<int, int>, std::string>> mistakes;
+  size_t more = 0;  // mistakes that were not kept
   bool last_failed = false;
 
-  void Add(const YAML::Mark& mark, std::string_view path, std::string_view what) {
+  void Add(const YAML::Mark& mark, std::string_view where, std::string_view why) {
     last_failed = true;
+    if (mistakes.size() >= YamlFile::kMaxMistakes) {
+      ++more;
+      return;
+    }
+    const std::string path = Cut(where, kMaxShownPath), what = Cut(why, kMaxWhat);
     mistakes.push_back({{mark.line, mark.column},
                         fmt::format("{}:{}:{}: {}{}{}", name, mark.line + 1, mark.column + 1, path,
                                     path.empty() ? "" : ": ", what)});
@@ -68,13 +90,11 @@ std::string Shown(const YAML::Node& node) {
   if (node.IsNull()) return "nothing";
   if (node.IsMap()) return "a mapping";
   if (node.IsSequence()) return "a list";
-  std::string text = node.Scalar();
-  if (text.size() > 40) text = text.substr(0, 40) + "…";
-  return "'" + text + "'";
+  return "'" + Cut(node.Scalar(), 40) + "'";
 }
 
 std::string Join(const std::string& path, std::string_view key) {
-  return path.empty() ? std::string(key) : path + "." + std::string(key);
+  return path.empty() ? Cut(key, kMaxShownKey) : path + "." + Cut(key, kMaxShownKey);
 }
 
 bool ParseDouble(const std::string& text, double* out) {
@@ -188,9 +208,10 @@ StatusOr<YamlFile> YamlFile::Parse(std::string_view text, std::string_view name)
     RefuseTricks(root, 0, [&](const YAML::Mark& m, std::string_view what) { state->Add(m, "", what); });
     state->root = state->Open(root, "");
   } catch (const YAML::ParserException& e) {
-    return InvalidArgument("{}:{}:{}: not YAML: {}", name, e.mark.line + 1, e.mark.column + 1, e.msg);
+    return InvalidArgument("{}:{}:{}: not YAML: {}", name, e.mark.line + 1, e.mark.column + 1,
+                           Cut(e.msg, kMaxWhat));
   } catch (const YAML::Exception& e) {
-    return InvalidArgument("{}: not YAML: {}", name, e.msg);
+    return InvalidArgument("{}: not YAML: {}", name, Cut(e.msg, kMaxWhat));
   }
   return YamlFile(std::move(state));
 }
@@ -206,10 +227,13 @@ YamlMap YamlFile::root() { return YamlMap(state_, state_->root); }
 
 Status YamlFile::Finish() {
   for (const auto& map : state_->maps) {
+    std::string expected;
+    for (const auto& k : map->known) {
+      expected += (expected.empty() ? "" : ", ") + k;
+      if (expected.size() > kMaxWhat) break;
+    }
     for (const auto& [key, mark] : map->marks) {
       if (map->known.contains(key)) continue;
-      std::string expected;
-      for (const auto& k : map->known) expected += (expected.empty() ? "" : ", ") + k;
       state_->Add(mark, Join(map->path, key), fmt::format("unknown key; expected one of: {}", expected));
     }
   }
@@ -219,6 +243,7 @@ Status YamlFile::Finish() {
                    [](const auto& a, const auto& b) { return a.first < b.first; });
   std::string all;
   for (const auto& m : mistakes) all += (all.empty() ? "" : "\n") + m.second;
+  if (state_->more > 0) all += fmt::format("\nand {} more", state_->more);
   return MakeStatus(StatusCode::kInvalidArgument, all);
 }
 

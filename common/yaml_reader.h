@@ -19,10 +19,11 @@ class Node;
 namespace concordat {
 
 /// One mapping of a YAML file, read strictly. Each getter names a key once; `YamlFile::Finish` then reports
-/// every mistake of the file at once, one line each, as `file:line:column: key: expected …, got …`. Unknown,
-/// missing, duplicate and out-of-range keys are mistakes; so are anchors, aliases, tags and a second
-/// document. After a mistake a getter returns a harmless value, so that reading goes on. Values of text keys
-/// are quoted in messages only up to 40 characters. Not thread-safe.
+/// the mistakes of the file at once (the first kMaxMistakes, and how many more), one line each, as
+/// `file:line:column: key: expected …, got …`. Unknown, missing, duplicate and out-of-range keys are
+/// mistakes; so are anchors, aliases, tags and a second document. After a mistake a getter returns a harmless
+/// value, so that reading goes on. Values of text keys are quoted in messages only up to 40 bytes, keys up to
+/// 100: what somebody else wrote does not make a message of megabytes. Not thread-safe.
 class YamlMap {
  public:
   std::string Text(std::string_view key, size_t max_length = 4096);
@@ -88,8 +89,10 @@ class YamlFile {
   YamlMap root();
   /// Whether no mistake was found so far: checks of one value against another make sense only then.
   bool clean() const;
-  /// InvalidArgument with every mistake found, one a line; call once all keys were read.
+  /// InvalidArgument with the mistakes found, one a line, and after the first kMaxMistakes of them how many
+  /// more there are; call once all keys were read.
   Status Finish();
+  static constexpr size_t kMaxMistakes = 20;
 
  private:
   explicit YamlFile(std::shared_ptr<YamlMap::State> state) : state_(std::move(state)) {}

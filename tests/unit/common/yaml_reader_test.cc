@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "tests/support/status_matchers.h"
 
 namespace concordat {
@@ -130,6 +132,37 @@ TEST(YamlReaderTest, LongValuesAreNotRepeatedWhole) {
   EXPECT_EQ(std::string(Message(status)).find(std::string(41, 'k')), std::string::npos);
   EXPECT_THAT(Reading("a: " + secret + "\n", [](YamlMap& m) { m.Text("a", 199); }),
               HasStatus(StatusCode::kInvalidArgument, "text of 1 to 199 bytes"));
+}
+
+TEST(YamlReaderTest, ManyMistakesAreCountedNotListed) {
+  std::string text;
+  for (int i = 0; i < 5'000; ++i) text += fmt::format("key{}: 1\n", i);
+  const Status status = Reading(text, [](YamlMap& m) { m.TextOr("known", ""); });
+  EXPECT_THAT(status, HasStatus(StatusCode::kInvalidArgument, "\nand 4980 more"));
+  EXPECT_EQ(std::ranges::count(std::string(Message(status)), '\n'), 20);
+}
+
+TEST(YamlReaderTest, TwentyMistakesAreAllListed) {
+  std::string text;
+  for (int i = 0; i < 20; ++i) text += fmt::format("key{}: 1\n", i);
+  const std::string all(Message(Reading(text, [](YamlMap&) {})));
+  EXPECT_EQ(std::ranges::count(all, '\n'), 19);
+  EXPECT_EQ(all.find("more"), std::string::npos);
+}
+
+TEST(YamlReaderTest, LongKeysAreNotRepeatedWhole) {
+  // Each key is named in the path of what lies below it too.
+  const std::string key = std::string(99, 'k') + "ü" + std::string(50'000, 'k');
+  const Status status = Reading("? " + key + "\n: {inner: 1}\n", [](YamlMap& m) {
+    for (const std::string& name : m.Keys()) {
+      YamlMap inner = m.Map(name);
+      inner.Integer("inner", 5, 9);
+      inner.Mistake("other", std::string(100'000, 'w'));
+    }
+  });
+  EXPECT_EQ(status.code(), StatusCode::kInvalidArgument);
+  EXPECT_LT(Message(status).size(), 3'000u);
+  EXPECT_NE(Message(status).find(std::string(99, 'k') + "…"), std::string::npos) << "cut at a character";
 }
 
 TEST(YamlReaderTest, ParsedValuesReportTheParsersWords) {
