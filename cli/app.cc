@@ -38,6 +38,7 @@ int Main(int argc, const char* const* argv, std::ostream& out, std::ostream& err
   AddEvaluationVerbs(app, context);
   AddModelVerbs(app, context);
   AddLedgerVerbs(app, context);
+  AddEpsilonVerb(app, context);
   AddDoctorVerb(app, context);
   try {
     app.parse(argc, argv);

@@ -100,6 +100,7 @@ void AddAdapterVerbs(CLI::App& app, Context& context);
 void AddModelVerbs(CLI::App& app, Context& context);
 void AddEvaluationVerbs(CLI::App& app, Context& context);
 void AddLedgerVerbs(CLI::App& app, Context& context);
+void AddEpsilonVerb(CLI::App& app, Context& context);
 void AddDoctorVerb(CLI::App& app, Context& context);
 
 /// The whole command. Tests call it with their own streams.

@@ -8,7 +8,6 @@
 #include "cli/plan_view.h"
 #include "cli/watch_view.h"
 #include "common/files.h"
-#include "policy/job_privacy.h"
 
 namespace concordat::cli {
 namespace {
@@ -200,37 +199,6 @@ Status RunCancel(Context& context, const std::string& text) {
   return OkStatus();
 }
 
-Status RunEpsilon(Context& context, const std::string& path) {
-  ASSIGN_OR_RETURN(const JobFile file, ReadJobFile(path));
-  const policy::JobSpec& job = file.spec;
-  std::vector<uint32_t> counts = {1};
-  for (uint64_t r = 2; r < job.rounds; r *= 2) counts.push_back(static_cast<uint32_t>(r));
-  if (job.rounds > 1) counts.push_back(job.rounds);
-  std::vector<std::vector<std::string>> rows;
-  ordered_json json = ordered_json::array();
-  PrivacyStatement end;
-  for (uint32_t rounds : counts) {
-    ASSIGN_OR_RETURN(end, policy::PlanStatement(job, rounds, job.cohort.minimum));
-    json.push_back({{"rounds", rounds},
-                    {"epsilon_local", NumberJson(end.epsilon_local)},
-                    {"epsilon_distributed",
-                     end.epsilon_distributed ? NumberJson(*end.epsilon_distributed) : ordered_json()}});
-    rows.push_back({std::to_string(rounds), HumanEpsilon(end.epsilon_local),
-                    end.epsilon_distributed ? HumanEpsilon(*end.epsilon_distributed) : "no claim"});
-  }
-  Output& out = context.output;
-  out.Json({{"job_name", job.name},
-            {"by_rounds", json},
-            {"privacy", ToJson(end)},
-            {"remarks", EpsilonRemarks(job, end)}});
-  out.Say(fmt::format("{}: clip {:g}, noise multiplier {:g}, delta {:g}, cohort of {} (the smallest allowed)",
-                      job.name, job.privacy.clip, job.privacy.noise_multiplier, job.privacy.delta,
-                      job.cohort.minimum));
-  out.Table({"rounds", "epsilon against everyone", "with honest survivors"}, rows, {true, true, true});
-  for (const auto& remark : EpsilonRemarks(job, end)) out.Say(remark);
-  return OkStatus();
-}
-
 }  // namespace
 
 void AddJobVerbs(CLI::App& app, Context& context) {
@@ -274,8 +242,6 @@ void AddJobVerbs(CLI::App& app, Context& context) {
   one("cancel", "end a job; what has left stays charged",
       "Example: concordat --config operator.yaml cancel smollm2-manuals",
       "job id, its first digits, its name, or its file", RunCancel);
-  one("epsilon", "what a job costs in privacy, by rounds; needs no coordinator",
-      "Example: concordat epsilon job.yaml", "the job file", RunEpsilon);
 }
 
 }  // namespace concordat::cli
