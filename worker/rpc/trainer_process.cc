@@ -1,14 +1,18 @@
 #include "worker/rpc/trainer_process.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
+#include <sys/eventfd.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
@@ -22,6 +26,11 @@ constexpr int kMostDescriptors = 65536;
 constexpr int kSendTimeoutSeconds = 10;
 constexpr off_t kMaxDeltaBytes = off_t{1} << 33;
 constexpr size_t kMaxLine = 2000;
+/// For one that is about to end by itself, and for one that was killed but hangs in a driver.
+constexpr std::chrono::milliseconds kPolite{1'000}, kKilled{10'000};
+constexpr std::chrono::milliseconds kLook{20};
+/// What is still read of its standard error once it was stopped: what a pipe holds.
+constexpr size_t kLastBytes = 1 << 16;
 
 /// Between fork and exec only calls that are safe after a fork in a process with threads.
 [[noreturn]] void BecomeTrainer(const char* binary, char* const* argv, char* const* envp, int channel,
@@ -100,6 +109,8 @@ Status TrainerProcess::Start() {
   FileDescriptor ours(pair[0]), theirs(pair[1]);
   if (::pipe2(pipe, O_CLOEXEC) != 0) return ErrnoStatus(errno, "cannot make", "a pipe");
   FileDescriptor lines(pipe[0]), errors(pipe[1]);
+  FileDescriptor enough(::eventfd(0, EFD_CLOEXEC));
+  if (!enough.valid()) return ErrnoStatus(errno, "cannot make", "an eventfd");
   const timeval patience{kSendTimeoutSeconds, 0};
   ::setsockopt(ours.get(), SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
 
@@ -115,11 +126,16 @@ Status TrainerProcess::Start() {
   if (child == 0) BecomeTrainer(name.c_str(), argv, envp.data(), theirs.get(), errors.get(), parent);
   ::setpgid(child, child);
   pid_ = child;
-  reaped_ = false;
+  pidfd_ = FileDescriptor(static_cast<int>(::syscall(SYS_pidfd_open, child, 0)));
+  {
+    const std::lock_guard lock(end_);
+    reaped_ = false;
+  }
   channel_ = std::make_unique<sandbox::Channel>(std::move(ours));
+  lines_ = std::move(lines);
+  enough_ = std::move(enough);
   reader_ = std::thread([this] { Read(); });
-  line_reader_ = std::thread(
-      [this, fd = std::make_shared<FileDescriptor>(std::move(lines))] { ReadLines(std::move(*fd)); });
+  line_reader_ = std::thread([this] { ReadLines(lines_.get()); });
   return OkStatus();
 }
 
@@ -131,29 +147,59 @@ Status TrainerProcess::Tell(const TellTrainer& tell) {
 }
 
 void TrainerProcess::Stop() {
-  if (pid_ > 0 && !reaped_) ::kill(-pid_, SIGKILL);
+  Kill();
+  // Not left to its end: whatever it has started may hold its ends of both open.
+  if (channel_) ::shutdown(channel_->fd(), SHUT_RDWR);
   if (reader_.joinable()) reader_.join();
+  if (enough_.valid()) (void)::eventfd_write(enough_.get(), 1);
   if (line_reader_.joinable()) line_reader_.join();
   channel_.reset();
+  lines_ = FileDescriptor();
+  enough_ = FileDescriptor();
+  pidfd_ = FileDescriptor();
   pid_ = -1;
+}
+
+/// Its group, for what it has started, and itself, for it may have left its group.
+void TrainerProcess::Kill() {
+  const std::lock_guard lock(end_);
+  if (reaped_) return;
+  ::kill(-pid_, SIGKILL);
+  if (!pidfd_.valid() || ::syscall(SYS_pidfd_send_signal, pidfd_.get(), SIGKILL, nullptr, 0) != 0)
+    ::kill(pid_, SIGKILL);  // still its number: it has not been reaped
+}
+
+/// Its wait status once it has ended; none when it has not within `patience`.
+std::optional<int> TrainerProcess::Reap(std::chrono::milliseconds patience) {
+  const auto until = std::chrono::steady_clock::now() + patience;
+  for (;;) {
+    siginfo_t info{};
+    // Left as a zombie until the lock is held: its number must not go to another process before.
+    const int got = ::waitid(P_PID, static_cast<id_t>(pid_), &info, WEXITED | WNOHANG | WNOWAIT);
+    if ((got == 0 && info.si_pid == pid_) || (got != 0 && errno != EINTR)) break;
+    if (std::chrono::steady_clock::now() >= until) return std::nullopt;
+    pollfd end{pidfd_.get(), POLLIN, 0};
+    if (!pidfd_.valid() || ::poll(&end, 1, static_cast<int>(kLook.count())) < 0)
+      std::this_thread::sleep_for(kLook);
+  }
+  const std::lock_guard lock(end_);
+  ::kill(-pid_, SIGKILL);  // what it has left behind
+  int status = 0;
+  ::waitpid(pid_, &status, WNOHANG);
+  reaped_ = true;
+  return status;
 }
 
 std::string TrainerProcess::WaitForEnd(bool polite) {
   // One that is about to end by itself may say how; one that broke the channel's rules gets no more time.
-  int status = 0;
-  pid_t ended = 0;
-  for (int i = 0; polite && ended == 0 && i < 50; ++i) {
-    ended = ::waitpid(pid_, &status, WNOHANG);
-    if (ended == 0) std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  std::optional<int> status = Reap(polite ? kPolite : std::chrono::milliseconds(0));
+  if (!status) {
+    Kill();
+    status = Reap(kKilled);
   }
-  if (ended == 0) {
-    ::kill(-pid_, SIGKILL);
-    while (::waitpid(pid_, &status, 0) < 0 && errno == EINTR) {
-    }
-  }
-  reaped_ = true;
-  if (WIFEXITED(status)) return fmt::format("it ended with code {}", WEXITSTATUS(status));
-  if (WIFSIGNALED(status)) return fmt::format("it was ended by signal {}", WTERMSIG(status));
+  if (!status) return "it was killed and does not end";
+  if (WIFEXITED(*status)) return fmt::format("it ended with code {}", WEXITSTATUS(*status));
+  if (WIFSIGNALED(*status)) return fmt::format("it was ended by signal {}", WTERMSIG(*status));
   return "it ended";
 }
 
@@ -185,13 +231,23 @@ void TrainerProcess::Read() {
   on_event_(TrainerGone{why.empty() ? end : why + "; " + end});
 }
 
-void TrainerProcess::ReadLines(FileDescriptor pipe) {
+void TrainerProcess::ReadLines(int pipe) {
   std::string line;
   char buffer[4096];
-  for (;;) {
-    const ssize_t n = ::read(pipe.get(), buffer, sizeof buffer);
+  size_t left = kLastBytes;
+  bool last = false;
+  while (left > 0) {
+    pollfd ready[2] = {{pipe, POLLIN, 0}, {enough_.get(), POLLIN, 0}};
+    if (::poll(ready, last ? 1 : 2, last ? 0 : -1) < 0 && errno != EINTR) break;
+    last = last || ready[1].revents != 0;
+    if (ready[0].revents == 0) {
+      if (last) break;
+      continue;
+    }
+    const ssize_t n = ::read(pipe, buffer, sizeof buffer);
     if (n < 0 && errno == EINTR) continue;
     if (n <= 0) break;
+    if (last) left -= std::min(left, static_cast<size_t>(n));
     for (ssize_t i = 0; i < n; ++i) {
       const char c = buffer[i];
       if (c == '\n') {

@@ -3,10 +3,12 @@
 
 #include <sys/types.h>
 
-#include <atomic>
+#include <chrono>
 #include <filesystem>
 #include <functional>
 #include <memory>
+#include <mutex>
+#include <optional>
 #include <thread>
 
 #include "worker/core/effects.h"
@@ -35,22 +37,29 @@ class TrainerProcess {
   Status Start();
   /// Unavailable when it is gone or does not read.
   Status Tell(const TellTrainer& tell);
-  /// Kills it and waits for its end.
+  /// Kills it, wherever it has moved itself (its group, and itself by pidfd), and waits for its end: some ten
+  /// seconds at most, also when something that it started still holds its descriptors.
   void Stop();
   pid_t pid() const { return pid_; }
 
  private:
   void Read();
-  void ReadLines(FileDescriptor pipe);
+  void ReadLines(int pipe);
   std::string WaitForEnd(bool polite);
+  void Kill();
+  std::optional<int> Reap(std::chrono::milliseconds patience);
 
   std::filesystem::path binary_;
   std::filesystem::path scratch_;
   OnEvent on_event_;
   OnLine on_line_;
   pid_t pid_ = -1;
-  std::atomic<bool> reaped_ = true;
+  FileDescriptor pidfd_;  // invalid on a kernel without (before 5.3)
+  std::mutex end_;        // nothing is sent to a number that has been given back
+  bool reaped_ = true;    // guarded by end_
   std::unique_ptr<sandbox::Channel> channel_;
+  FileDescriptor lines_;
+  FileDescriptor enough_;  // an eventfd: no more lines
   std::thread reader_;
   std::thread line_reader_;
 };

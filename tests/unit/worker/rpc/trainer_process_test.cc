@@ -5,7 +5,9 @@
 #include <unistd.h>
 
 #include <condition_variable>
+#include <cstdlib>
 #include <mutex>
+#include <thread>
 
 #include "common/files.h"
 #include "tests/support/status_matchers.h"
@@ -118,6 +120,45 @@ TEST_F(TrainerProcessTest, StopEndsItAndItsChildren) {
   EXPECT_TRUE(!stat.ok() || stat->find(") Z ") != std::string::npos ||
               stat->find(") X ") != std::string::npos || stat->find("(sleep)") == std::string::npos)
       << *stat;
+}
+
+/// A trainer that has been taken over, and moved itself into its worker's group.
+constexpr char kLeavesItsGroup[] =
+    "exec perl -e 'setpgrp(0, getpgrp(getppid)); open(C, \">&=3\"); syswrite(C, \"\\x82\"); "
+    "syswrite(C, $ARGV[0]) if @ARGV; sleep 1000'";
+
+TEST_F(TrainerProcessTest, StopEndsOneThatHasLeftItsGroup) {
+  auto process = Script(kLeavesItsGroup);
+  ASSERT_OK(process->Start());
+  ASSERT_TRUE(std::holds_alternative<TrainerSaid>(listener_.Wait(0)));
+  const pid_t pid = process->pid();
+  ASSERT_EQ(::getpgid(pid), ::getpgrp());
+  process->Stop();
+  EXPECT_EQ(::kill(pid, 0), -1);
+  EXPECT_EQ(std::get<TrainerGone>(listener_.Wait(1)).why, "it was ended by signal 9");
+}
+
+TEST_F(TrainerProcessTest, OneThatHasLeftItsGroupAndBreaksTheChannelsRulesIsEnded) {
+  auto process = Script(std::string(kLeavesItsGroup) + " garbage");
+  ASSERT_OK(process->Start());
+  ASSERT_TRUE(std::holds_alternative<TrainerSaid>(listener_.Wait(0)));
+  const TrainerEvent event = listener_.Wait(1);
+  ASSERT_TRUE(std::holds_alternative<TrainerGone>(event));
+  EXPECT_NE(std::get<TrainerGone>(event).why.find("signal 9"), std::string::npos);
+}
+
+TEST_F(TrainerProcessTest, StopDoesNotWaitForWhatHoldsItsDescriptorsElsewhere) {
+  auto process = Script("setsid sleep 1000 & echo $! > $HOME/child; printf '\\202' >&3; wait");
+  ASSERT_OK(process->Start());
+  ASSERT_TRUE(std::holds_alternative<TrainerSaid>(listener_.Wait(0)));
+  ASSERT_OK_AND_ASSIGN(const std::string child, ReadTextFile(folder_ / "child"));
+  const pid_t escaped = std::atoi(child.c_str());
+  ASSERT_GT(escaped, 1);
+  while (::getsid(escaped) == ::getsid(0)) std::this_thread::yield();  // until it has left
+  process->Stop();
+  EXPECT_EQ(::kill(escaped, 0), 0) << "this test needs it to outlive Stop";
+  ::kill(escaped, SIGKILL);
+  EXPECT_TRUE(std::holds_alternative<TrainerGone>(listener_.Wait(1)));
 }
 
 TEST_F(TrainerProcessTest, ItsErrorsComeLineByLineWithoutControlCharacters) {
