@@ -135,6 +135,20 @@ Status MakeFolder(const std::filesystem::path& path, unsigned mode) {
   return OkStatus();
 }
 
+Status MakePrivateFolder(const std::filesystem::path& path) {
+  RETURN_IF_ERROR(MakeFolder(path, 0700));
+  struct stat info {};
+  if (::stat(path.c_str(), &info) != 0) return ErrnoStatus(errno, "cannot look at folder", path);
+  if (info.st_uid != ::geteuid())
+    return PermissionDenied(
+        "{}: belongs to user {}, this program runs as user {}: chown it, or choose another", path.string(),
+        info.st_uid, ::geteuid());
+  if ((info.st_mode & 022) != 0)
+    return PermissionDenied("{}: its mode is {:04o}, others may write in it: chmod 700 it", path.string(),
+                            info.st_mode & 07777);
+  return OkStatus();
+}
+
 StatusOr<std::unique_ptr<MappedFile>> MappedFile::Open(const std::filesystem::path& path) {
   const FileDescriptor fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
   if (!fd.valid()) return ErrnoStatus(errno, "cannot open", path);

@@ -26,6 +26,10 @@ Status AppendFile(const std::filesystem::path& path, ByteView content, unsigned 
 /// Makes `path` and its parents; the last one with `mode`.
 Status MakeFolder(const std::filesystem::path& path, unsigned mode = 0755);
 
+/// MakeFolder with mode 0700 for what only this process's user may change, like its state. PermissionDenied
+/// when the folder is there and belongs to somebody else, or others may write in it, saying what to do.
+Status MakePrivateFolder(const std::filesystem::path& path);
+
 /// Makes names that were created or removed in `folder` durable.
 Status SyncFolder(const std::filesystem::path& folder);
 

@@ -37,7 +37,7 @@ StatusOr<Secret32> ReadKey(const std::filesystem::path& path) {
 StatusOr<std::unique_ptr<RoundStore>> RoundStore::Open(std::filesystem::path folder,
                                                        const std::filesystem::path& seal_key,
                                                        RandomSource& random) {
-  RETURN_IF_ERROR(MakeFolder(folder, 0700));
+  RETURN_IF_ERROR(MakePrivateFolder(folder));
   std::error_code error;
   if (!std::filesystem::exists(seal_key, error))
     RETURN_IF_ERROR(WriteFileAtomically(seal_key, ByteView(random.Seed().view()), 0600));

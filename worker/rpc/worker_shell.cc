@@ -75,7 +75,7 @@ Status WorkerShell::OpenState() {
   const policy::WorkerConfig& config = setup_.config;
   for (const auto& folder : {config.state, config.state / "evidence", config.state / "outbox",
                              config.state / "adapters", config.scratch})
-    RETURN_IF_ERROR(MakeFolder(folder, 0700));
+    RETURN_IF_ERROR(MakePrivateFolder(folder));
   ASSIGN_OR_RETURN(lock_, LockFolder(config.state));
   ASSIGN_OR_RETURN(journal_,
                    WorkerJournal::Open(config.state / "journal.bin", config.anchor, setup_.accept_rollback));

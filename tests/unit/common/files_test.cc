@@ -79,6 +79,29 @@ TEST(FilesTest, MakesParentsAndKeepsWhatIsThere) {
   EXPECT_THAT(MakeFolder(dir / "f"), HasStatus(StatusCode::kFailedPrecondition, "expected a folder"));
 }
 
+TEST(FilesTest, APrivateFolderIsOnlyItsOwners) {
+  const TempDir dir;
+  ASSERT_OK(MakePrivateFolder(dir / "state"));
+  EXPECT_EQ(std::filesystem::status(dir / "state").permissions(), std::filesystem::perms::owner_all);
+  for (const unsigned open : {0777u, 0720u, 0702u}) {
+    std::filesystem::permissions(dir / "state", static_cast<std::filesystem::perms>(open));
+    EXPECT_THAT(
+        MakePrivateFolder(dir / "state"),
+        HasStatus(StatusCode::kPermissionDenied, fmt::format("its mode is {:04o}, others may", open)));
+  }
+  std::filesystem::permissions(dir / "state", static_cast<std::filesystem::perms>(0755));
+  EXPECT_OK(MakePrivateFolder(dir / "state")) << "others may look";
+}
+
+TEST(FilesTest, APrivateFolderIsNotSomebodyElses) {
+  if (::geteuid() != 0) GTEST_SKIP() << "only root can give a folder away";
+  const TempDir dir;
+  ASSERT_OK(MakePrivateFolder(dir / "state"));
+  ASSERT_EQ(::chown((dir / "state").c_str(), 12345, 12345), 0);
+  EXPECT_THAT(MakePrivateFolder(dir / "state"),
+              HasStatus(StatusCode::kPermissionDenied, "belongs to user 12345"));
+}
+
 TEST(FilesTest, MapsFilesTheEmptyOneToo) {
   const TempDir dir;
   ASSERT_OK(WriteFileAtomically(dir / "f", "mapped"));
