@@ -1,3 +1,5 @@
+#include "worker/rpc/setup.h"
+
 #include <algorithm>
 
 #include "common/clock.h"
@@ -5,6 +7,7 @@
 #include "policy/ledger_mark.h"
 #include "worker/model/weight_source.h"
 #include "worker/rpc/worker_shell.h"
+#include "worker/sandbox/lockdown.h"
 
 namespace concordat::worker {
 namespace {
@@ -17,13 +20,16 @@ bool Within(const std::filesystem::path& inner, const std::filesystem::path& out
   return end == b.end() || (std::next(end) == b.end() && end->empty());
 }
 
-/// What the trainer may write or read must hold nothing that it may not: it has the records and no keys.
+}  // namespace
+
 Status CheckApart(const policy::WorkerConfig& config, const policy::DatasetCard& card) {
   const std::filesystem::path ledger_anchor = policy::LedgerAnchorPath(config.anchor);
-  const std::filesystem::path* kept[] = {&config.key,      &config.state,  &config.ledger,
-                                         &config.receipts, &config.policy, &config.seal_key,
-                                         &config.anchor,   &ledger_anchor, &card.split_key};
+  const std::filesystem::path* kept[] = {&config.key,    &config.state,  &config.ledger,   &config.receipts,
+                                         &config.policy, &config.anchor, &config.seal_key, &ledger_anchor,
+                                         &config.socket, &config.log,    &card.split_key};
+  const std::vector<std::filesystem::path> runtime = sandbox::RuntimePaths();
   for (const std::filesystem::path* path : kept) {
+    if (path->empty()) continue;
     if (Within(*path, config.scratch))
       return InvalidArgument(
           "scratch {}: the trainer may write there, and {} lies in it: give it a folder of its own",
@@ -31,14 +37,32 @@ Status CheckApart(const policy::WorkerConfig& config, const policy::DatasetCard&
     if (path != &card.split_key && Within(*path, card.path))
       return InvalidArgument("dataset {}: the trainer may read there, and {} lies in it: move one of them",
                              card.path.string(), path->string());
+    if (Within(*path, config.base_model))
+      return InvalidArgument("base_model {}: the trainer may read there, and {} lies in it: move one of them",
+                             config.base_model.string(), path->string());
+    for (const std::filesystem::path& folder : runtime) {
+      if (Within(*path, folder))
+        return InvalidArgument("{}: the trainer may read in {}, for its libraries: move it", path->string(),
+                               folder.string());
+    }
   }
-  if (Within(card.path, config.scratch))
-    return InvalidArgument("scratch {}: the trainer may write there, and the dataset {} lies in it",
-                           config.scratch.string(), card.path.string());
+  const std::pair<std::string_view, const std::filesystem::path*> read_only[] = {
+      {"dataset", &card.path}, {"base model", &config.base_model}};
+  for (const auto& [name, path] : read_only) {
+    if (Within(*path, config.scratch))
+      return InvalidArgument("scratch {}: the trainer may write there, and the {} {} lies in it",
+                             config.scratch.string(), name, path->string());
+  }
   return OkStatus();
 }
 
-}  // namespace
+StatusOr<Digest> ReadSplitKey(const std::filesystem::path& path) {
+  RETURN_IF_ERROR(CheckPrivateFile(path));
+  ASSIGN_OR_RETURN(const Bytes bytes, ReadFile(path, 4096));
+  auto key = Digest::From(bytes);
+  if (!key.ok()) return Annotate(key.status(), path.string());
+  return *key;
+}
 
 StatusOr<WorkerSetup> LoadSetup(const std::string& config_path, Instant now) {
   WorkerSetup setup;
@@ -61,10 +85,7 @@ StatusOr<WorkerSetup> LoadSetup(const std::string& config_path, Instant now) {
   if (key.Public().KeyHash() != peer->key_hash)
     return PermissionDenied("{}: not the key of {}", config.key.string(), config.certificate.string());
   setup.self = peer->id;
-  ASSIGN_OR_RETURN(const Bytes split, ReadFile(setup.card.split_key, 4096));
-  auto split_key = Digest::From(split);
-  if (!split_key.ok()) return Annotate(split_key.status(), setup.card.split_key.string());
-  setup.split_key = *split_key;
+  ASSIGN_OR_RETURN(setup.split_key, ReadSplitKey(setup.card.split_key));
   ASSIGN_OR_RETURN(setup.base_model, model::HashModel(config.base_model));
   ASSIGN_OR_RETURN(const auto weights, model::OpenWeights(config.base_model));
   setup.base_shape = weights->config().shape;
