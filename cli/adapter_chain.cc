@@ -1,11 +1,12 @@
 #include "cli/adapter_chain.h"
 
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "aggregation/adapter_steps.h"
 #include "aggregation/peft.h"
+#include "cli/price.h"
 #include "common/files.h"
-#include "policy/job_privacy.h"
 
 namespace concordat::cli {
 namespace {
@@ -136,12 +137,46 @@ std::filesystem::path BlobPath(const std::filesystem::path& folder, const Digest
   return folder / "chain" / (hash.hex() + ".adapter");
 }
 
+Status CheckAdapterFolder(const std::filesystem::path& folder, const ChainRecord& record) {
+  const auto in_the_way = [](const std::filesystem::path& what) {
+    return AlreadyExists(
+        "{} is there already and not of this job; nothing was written: name another folder, or an empty one",
+        what.string());
+  };
+  std::error_code error;
+  if (!std::filesystem::exists(folder, error)) return OkStatus();
+  if (!std::filesystem::is_directory(folder, error)) return in_the_way(folder);
+  // A finished pull says whose it is; before that there are blobs alone.
+  bool ours = false;
+  if (std::filesystem::exists(folder / kChainFile, error)) {
+    const auto there = ReadAdapterFolder(folder);
+    if (!there.ok() || there->record.job != record.job) return in_the_way(folder / kChainFile);
+    ours = true;
+  }
+  for (const auto& entry : std::filesystem::directory_iterator(folder, error)) {
+    if (!ours && entry.path().filename() != "chain") return in_the_way(entry.path());
+  }
+  std::set<std::string> blobs;
+  for (const ChainRound& round : record.rounds) blobs.insert(BlobPath(folder, round.adapter).filename());
+  for (const auto& entry : std::filesystem::directory_iterator(folder / "chain", error)) {
+    std::filesystem::path name = entry.path().filename();
+    if (name.extension() == ".part") name = name.stem();
+    if (!blobs.contains(name)) return in_the_way(entry.path());
+  }
+  return OkStatus();
+}
+
 Status WriteAdapterFolder(const std::filesystem::path& folder, const ChainRecord& record,
                           const VerifiedAdapter& adapter) {
   RETURN_IF_ERROR(WritePeftFolder(folder, adapter.layout, adapter.blob.weights, adapter.job.base_model.name));
   ASSIGN_OR_RETURN(const Digest weights, crypto::Sha256File(folder / kPeftWeightsFile));
   ordered_json rounds = ordered_json::array();
   for (uint32_t i = 0; i < adapter.blob.round; ++i) rounds.push_back(RoundJson(record.rounds[i]));
+  // An adapter may leave with fewer rounds than its job has: its own rounds are priced, and how often those
+  // were tried.
+  uint32_t attempts = 0;
+  for (uint32_t i = 0; i < adapter.blob.round; ++i) attempts += record.rounds[i].attempt + 1;
+  ASSIGN_OR_RETURN(const JobPrice price, PriceOf(adapter.job, adapter.blob.round, attempts));
   const ordered_json chain = {{"format", kFormat},
                               {"job", record.job.hex()},
                               {"name", adapter.job.name},
@@ -157,13 +192,10 @@ Status WriteAdapterFolder(const std::filesystem::path& folder, const ChainRecord
                               {"rounds", rounds},
                               {"adapter", adapter.hash.hex()},
                               {"rounds_done", adapter.blob.round},
+                              {"attempts_begun", attempts},
                               {"weights_sha256", weights.hex()}};
-  // An adapter may leave with fewer rounds than its job has; what it cost is what its own rounds cost, with
-  // the smallest cohort allowed.
-  ASSIGN_OR_RETURN(const PrivacyStatement statement,
-                   policy::PlanStatement(adapter.job, adapter.blob.round, adapter.job.cohort.minimum));
   RETURN_IF_ERROR(WriteFileAtomically(folder / kJobFile, record.job_file));
-  RETURN_IF_ERROR(WriteFileAtomically(folder / kPrivacyFile, ToJson(statement).dump(2) + "\n"));
+  RETURN_IF_ERROR(WriteFileAtomically(folder / kPrivacyFile, ToJson(price).dump(2) + "\n"));
   return WriteFileAtomically(folder / kChainFile, chain.dump(2) + "\n");
 }
 

@@ -64,6 +64,10 @@ std::filesystem::path BlobPath(const std::filesystem::path& folder, const Digest
 Status WriteAdapterFolder(const std::filesystem::path& folder, const ChainRecord& record,
                           const VerifiedAdapter& adapter);
 
+/// Whether the adapter of `record` may be written to `folder`: it does not exist, is empty, holds this job's
+/// adapter, or blobs of this job from a transfer that broke. AlreadyExists naming what is in the way.
+Status CheckAdapterFolder(const std::filesystem::path& folder, const ChainRecord& record);
+
 /// Reads chain.json and job.yaml of such a folder. InvalidArgument naming the field.
 struct AdapterFolder {
   ChainRecord record;

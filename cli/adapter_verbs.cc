@@ -31,6 +31,11 @@ Status RunPull(Context& context, const PullOptions& options) {
   const uint32_t rounds =
       options.round < 0 ? static_cast<uint32_t>(record.rounds.size()) : static_cast<uint32_t>(options.round);
   const path folder = options.out;
+  if (rounds > record.rounds.size()) {
+    return InvalidArgument("job {} has {} finished rounds: there is no adapter of round {}", job.brief(),
+                           record.rounds.size(), rounds);
+  }
+  RETURN_IF_ERROR(CheckAdapterFolder(folder, record));
   RETURN_IF_ERROR(MakeFolder(folder / "chain"));
   const auto source = [&](const Digest& hash, uint64_t max_bytes) -> StatusOr<Bytes> {
     const path file = BlobPath(folder, hash);
@@ -51,7 +56,9 @@ Status RunPull(Context& context, const PullOptions& options) {
                        {"folder", options.out}});
   context.output.Say(fmt::format("adapter {} after {} rounds of {} in {}", adapter.hash.brief(),
                                  adapter.blob.round, adapter.job.name, options.out));
-  context.output.Say("  its chain verifies back to the job's seed; privacy.json says what it cost");
+  context.output.Say(
+      "  its chain verifies back to the job's seed; privacy.json prices it as planned; what was charged is "
+      "in each region's ledger");
   context.output.Say(fmt::format("  next: concordat adapter inspect {}", options.out));
   return OkStatus();
 }
@@ -219,7 +226,9 @@ void AddAdapterVerbs(CLI::App& app, Context& context) {
     CLI::App* verb = adapter->add_subcommand("pull", "fetch a job's adapter and verify where it comes from");
     verb->footer("Example: concordat --config operator.yaml adapter pull smollm2-manuals --out adapter");
     verb->add_option("job", o->job, "job id, its first digits, its name, or its file")->required();
-    verb->add_option("--out", o->out, "folder to write; a broken transfer goes on there")->required();
+    verb->add_option("--out", o->out,
+                     "folder to write: new, empty, or this job's; a broken transfer goes on there")
+        ->required();
     verb->add_option("--round", o->round, "after how many rounds (default: all that are done)")
         ->check(CLI::Range(int64_t{0}, int64_t{UINT32_MAX}));
     verb->callback([&context, o] { context.run = [&context, o] { return RunPull(context, *o); }; });

@@ -93,6 +93,35 @@ std::vector<size_t> Evaluation::Harmed() const {
   return out;
 }
 
+size_t Evaluation::Compared() const {
+  size_t count = 0;
+  for (size_t r = 0; models.size() > 1 && r < regions.size(); ++r)
+    count += Released(cells.front()[r]) && Released(cells.back()[r]);
+  return count;
+}
+
+std::string Evaluation::NoneHarmedText() const {
+  const size_t compared = Compared();
+  if (compared == 0) return "nothing was released: whether a region is harmed is not known";
+  return fmt::format("regions harmed: none in the {} of {} that released their figures", compared,
+                     regions.size());
+}
+
+std::optional<ExitCode> Evaluation::NothingReleased() const {
+  bool withheld = false, answered = false, only_budget = true;
+  for (const auto& row : cells) {
+    for (const Cell& cell : row) {
+      if (Released(cell)) return std::nullopt;
+      answered = answered || cell.state != Cell::State::kNoAnswer;
+      if (cell.state != Cell::State::kWithheld) continue;
+      withheld = true;
+      only_budget = only_budget && cell.rule == static_cast<uint32_t>(policy::RuleCode::kDatasetBudget);
+    }
+  }
+  if (withheld) return only_budget ? ExitCode::kBudgetSpent : ExitCode::kRefused;
+  return answered ? ExitCode::kFailed : ExitCode::kUnreachable;
+}
+
 StatusOr<Evaluation> MakeEvaluation(const JobId& job, const std::string& name,
                                     const std::vector<Digest>& adapters,
                                     const std::vector<std::string>& models, const pb::EvaluateReply& reply) {
@@ -227,7 +256,7 @@ void Show(const Evaluation& e, Output& out) {
                           HumanEpsilon(e.epsilon_charged[r])));
     }
   }
-  if (harmed.empty()) out.Say("regions harmed: none seen");
+  if (harmed.empty()) out.Say(e.NoneHarmedText());
   for (size_t r : harmed) {
     out.Say(out.Paint(
         fmt::format("region harmed: {} ({:+.4f} bits per byte against base)", BriefWorker(e.regions[r]),

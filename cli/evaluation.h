@@ -34,6 +34,13 @@ struct Evaluation {
   std::optional<size_t> Worst(size_t model) const;
   /// Regions where the last model is above the first, the base.
   std::vector<size_t> Harmed() const;
+  /// Regions where that can be seen: both models were released there.
+  size_t Compared() const;
+  /// "regions harmed: …" for a person, when none is; says so when nothing was released to see it in.
+  std::string NoneHarmedText() const;
+  /// How `eval` ends when not one cell was released: kBudgetSpent when budgets alone stood in the way,
+  /// kRefused for other rules, kUnreachable when nobody answered, else kFailed. Nothing when one was.
+  std::optional<ExitCode> NothingReleased() const;
 };
 
 /// Reads a reply to a request for `adapters`. DataLoss when a released cell has not two numbers a model.

@@ -2,6 +2,7 @@
 #include <memory>
 
 #include "cli/evaluation.h"
+#include "cli/price.h"
 #include "cli/report.h"
 #include "common/files.h"
 
@@ -22,6 +23,7 @@ Status RunEval(Context& context, const EvalOptions& options) {
                             Millis(int64_t{options.wait_seconds} * 1000)));
   context.output.Json(ToJson(evaluation));
   Show(evaluation, context.output);
+  context.exit = evaluation.NothingReleased();
   return OkStatus();
 }
 
@@ -32,7 +34,7 @@ struct ReportOptions {
   uint32_t wait_seconds = 1800;
 };
 
-/// What each round cost: regions, epsilon, bytes, time.
+/// Each round: regions, the plan's epsilon, bytes, time.
 void SayRounds(Output& out, const pb::RoundsReply& reply) {
   std::vector<std::vector<std::string>> rows;
   uint64_t up = 0, down = 0;
@@ -47,7 +49,7 @@ void SayRounds(Output& out, const pb::RoundsReply& reply) {
                     HumanBytes(round.bytes_down()), HumanDuration(round.ended_ms() - round.started_ms())});
   }
   rows.push_back({"all", "", "", "", "", HumanBytes(up), HumanBytes(down), HumanDuration(took)});
-  out.Table({"round", "regions", "missing", "loss", "epsilon", "up", "down", "time"}, rows,
+  out.Table({"round", "regions", "missing", "loss", "planned epsilon", "up", "down", "time"}, rows,
             std::vector<bool>(8, true));
   out.Say("");
 }
@@ -79,6 +81,11 @@ Status RunReport(Context& context, const ReportOptions& options) {
   RETURN_IF_ERROR(WriteFileAtomically(json_file, ReportJson(input).dump(2) + "\n"));
   context.output.Json({{"job", job.hex()}, {"html", options.out}, {"json", json_file.string()}});
   SayRounds(context.output, input.rounds);
+  if (const auto price = PriceOf(input.job, static_cast<uint32_t>(input.rounds.rounds_size()),
+                                 AttemptsBegun(input.state, input.rounds));
+      price.ok()) {
+    for (const auto& sentence : Explain(*price)) context.output.Say(sentence);
+  }
   if (input.evaluation.has_value()) Show(*input.evaluation, context.output);
   context.output.Say(fmt::format("wrote {} and {}", options.out, json_file.string()));
   return OkStatus();

@@ -4,9 +4,9 @@
 #include <cmath>
 
 #include "cli/plan_view.h"
+#include "cli/price.h"
 #include "cli/watch_view.h"
 #include "common/version.h"
-#include "policy/job_privacy.h"
 #include "policy/rules.h"
 
 namespace concordat::cli {
@@ -87,7 +87,7 @@ std::string Matrix(const Evaluation& e) {
                        EscapeHtml(BriefWorker(e.regions[r])),
                        e.cells.back()[r].bits_per_byte - e.cells.front()[r].bits_per_byte);
   }
-  if (harmed.empty()) out += "<p>No region is harmed in what was released.</p>\n";
+  if (harmed.empty()) out += "<p>" + EscapeHtml(e.NoneHarmedText()) + "</p>\n";
   out +=
       "<p class=\"faint\">Bits per byte on held-out text, lower is better; ± one standard error. Each figure "
       "was "
@@ -138,7 +138,7 @@ std::string Rounds(const ReportInput& input) {
   return Table({{"round"},
                 {"attempt", true},
                 {"mean loss", true},
-                {"epsilon so far", true},
+                {"planned epsilon", true},
                 {"up", true},
                 {"down", true},
                 {"time", true},
@@ -147,24 +147,39 @@ std::string Rounds(const ReportInput& input) {
                rows);
 }
 
-StatusOr<PrivacyStatement> Statement(const ReportInput& input) {
-  return policy::PlanStatement(input.job, static_cast<uint32_t>(input.rounds.rounds_size()),
-                               input.job.cohort.minimum);
+StatusOr<JobPrice> Price(const ReportInput& input) {
+  return PriceOf(input.job, static_cast<uint32_t>(input.rounds.rounds_size()),
+                 AttemptsBegun(input.state, input.rounds));
+}
+
+/// What the evaluation cost, which no plan prices.
+std::string EvaluationCharges(const Evaluation& e) {
+  std::string out;
+  for (size_t r = 0; r < e.regions.size(); ++r) {
+    if (!(e.epsilon_charged[r] > 0)) continue;
+    out += fmt::format("<p>{}: this evaluation was charged epsilon {} there, on top.</p>\n",
+                       EscapeHtml(BriefWorker(e.regions[r])), HumanEpsilon(e.epsilon_charged[r]));
+  }
+  return out;
 }
 
 std::string Privacy(const ReportInput& input) {
-  const auto statement = Statement(input);
-  if (!statement.ok()) {
-    return fmt::format("<p class=\"bad\">{}</p>\n", EscapeHtml(Message(statement.status())));
+  const auto price = Price(input);
+  if (!price.ok()) {
+    return fmt::format("<p class=\"bad\">{}</p>\n", EscapeHtml(Message(price.status())));
   }
   std::string out;
-  std::string text = Describe(*statement);
+  for (const auto& sentence : Explain(*price)) {
+    out += "<p><strong>" + EscapeHtml(sentence) + "</strong></p>\n";
+  }
+  if (input.evaluation) out += EvaluationCharges(*input.evaluation);
+  std::string text = Describe(price->plan);
   while (!text.empty()) {
     const size_t end = std::min(text.find('\n'), text.size());
     if (end > 0) out += "<p>" + EscapeHtml(text.substr(0, end)) + "</p>\n";
     text.erase(0, std::min(end + 1, text.size()));
   }
-  for (const auto& remark : EpsilonRemarks(input.job, *statement)) {
+  for (const auto& remark : EpsilonRemarks(input.job, price->plan)) {
     out += "<p class=\"warn\">" + EscapeHtml(remark) + "</p>\n";
   }
   return out;
@@ -217,9 +232,9 @@ ordered_json ReportJson(const ReportInput& input) {
     down += r.bytes_down();
     time += r.ended_ms() - r.started_ms();
   }
-  const auto statement = Statement(input);
+  const auto price = Price(input);
   ordered_json remarks = ordered_json::array();
-  if (statement.ok()) remarks = EpsilonRemarks(input.job, *statement);
+  if (price.ok()) remarks = EpsilonRemarks(input.job, price->plan);
   return {{"format", "concordat-report/1"},
           {"version", kVersion},
           {"made", FormatInstant(input.made)},
@@ -236,7 +251,7 @@ ordered_json ReportJson(const ReportInput& input) {
           {"rounds_done", input.rounds.rounds_size()},
           {"rounds_total", input.job.rounds},
           {"evaluation", input.evaluation ? ToJson(*input.evaluation) : ordered_json()},
-          {"privacy", statement.ok() ? ToJson(*statement) : ordered_json()},
+          {"privacy", price.ok() ? ToJson(*price) : ordered_json()},
           {"remarks", remarks},
           {"bytes_up", up},
           {"bytes_down", down},
@@ -266,7 +281,7 @@ std::string ReportHtml(const ReportInput& input) {
   }
   out += "<h2>Evaluation</h2>\n";
   out += input.evaluation ? Matrix(*input.evaluation) : "<p class=\"faint\">Not made for this report.</p>\n";
-  out += "<h2>Privacy</h2>\n" + Privacy(input);
+  out += "<h2>Privacy: what a plan prices</h2>\n" + Privacy(input);
   out += "<h2>Rounds</h2>\n" + LossChart(input.rounds) + Rounds(input);
   out += "<h2>Chain</h2>\n";
   std::vector<std::vector<std::string>> rows;

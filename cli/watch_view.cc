@@ -175,7 +175,7 @@ std::string LossText(double mean_loss) {
 std::string RoundLine(const pb::RoundSummary& round, uint32_t total) {
   std::string missing;
   for (const auto& worker : round.missing()) missing += (missing.empty() ? "" : ", ") + BriefWorker(worker);
-  return fmt::format("round {} of {}: loss {}, {} regions{}, epsilon {}, {} up, {} down, took {}",
+  return fmt::format("round {} of {}: loss {}, {} regions{}, planned epsilon {}, {} up, {} down, took {}",
                      round.round() + 1, total, LossText(round.mean_loss()), round.survivors_size(),
                      missing.empty() ? "" : " (missing: " + missing + ")",
                      HumanEpsilon(round.epsilon_local()), HumanBytes(round.bytes_up()),

@@ -27,7 +27,8 @@ nlohmann::ordered_json ToJson(const pb::JobState& state);
 std::vector<std::string> DescribeRules(const google::protobuf::RepeatedField<uint32_t>& rules);
 /// The cohort's loss, or "not measured".
 std::string LossText(double mean_loss);
-/// "round 2 of 3: loss 2.134, 3 regions (missing: de.example/site), epsilon 12.3, 5.6 MiB up, took 1m 20s".
+/// "round 2 of 3: loss 2.134, 3 regions (missing: de.example/site), planned epsilon 12.3, 5.6 MiB up, took 1m
+/// 20s".
 std::string RoundLine(const pb::RoundSummary& round, uint32_t total);
 
 /// The picture that `watch` redraws on a terminal, at most `columns` wide.

@@ -54,7 +54,7 @@ constexpr auto kRules = std::to_array<Rule>({
     {RuleCode::kDatasetUnit, "dataset.privacy.unit",
      "the dataset's budget counts another privacy unit than the job protects"},
     {RuleCode::kDatasetBudget, "dataset.privacy.epsilon",
-     "the rounds still to come would spend more than is left of the dataset's privacy budget"},
+     "it would spend more than is left of the dataset's privacy budget"},
     {RuleCode::kDatasetDelta, "dataset.privacy.delta", "the job's delta is higher than the dataset's"},
     {RuleCode::kDatasetClassDeltas, "dataset.classification.deltas",
      "deltas of this dataset are classed as never leaving the region"},

@@ -156,6 +156,50 @@ TEST_F(CoordinatorVerbs, PullOfAnEarlierRoundEndsThere) {
   EXPECT_EQ(Go({"adapter", "pull", "smollm2-manuals", "--out", At("o2"), "--round", "9"}).code, 2);
 }
 
+TEST_F(CoordinatorVerbs, PullLeavesForeignFilesAndOtherJobsAlone) {
+  MakeRounds(2);
+  std::filesystem::create_directories(dir_ / "mine");
+  ASSERT_OK(WriteFileAtomically(dir_ / "mine/job.yaml", "my own"));
+  const Ran mine = Go({"adapter", "pull", "smollm2-manuals", "--out", At("mine")});
+  EXPECT_EQ(mine.code, 1);
+  EXPECT_THAT(mine.err, HasSubstr("mine/job.yaml"));
+  EXPECT_EQ(ReadTextFile(dir_ / "mine/job.yaml").value(), "my own");
+  EXPECT_FALSE(std::filesystem::exists(dir_ / "mine/chain"));
+
+  // A chain of another job, whole and as what a broken transfer left.
+  ASSERT_EQ(Go({"adapter", "pull", "smollm2-manuals", "--out", At("out")}).code, 0);
+  EXPECT_EQ(Go({"adapter", "pull", "smollm2-manuals", "--out", At("out")}).code, 0) << "the same job again";
+  std::filesystem::create_directories(dir_ / "part/chain");
+  ASSERT_OK(WriteFileAtomically(dir_ / "part/chain" / (std::string(64, '0') + ".adapter.part"), "x"));
+  EXPECT_EQ(Go({"adapter", "pull", "smollm2-manuals", "--out", At("part")}).code, 1);
+  ASSERT_OK_AND_ASSIGN(std::string chain, ReadTextFile(dir_ / "out/chain.json"));
+  chain.replace(chain.find(service_.id.hex()), 64, std::string(64, 'b'));
+  ASSERT_OK(WriteFileAtomically(dir_ / "out/chain.json", chain));
+  EXPECT_EQ(Go({"adapter", "pull", "smollm2-manuals", "--out", At("out")}).code, 1);
+}
+
+TEST_F(CoordinatorVerbs, PullOfARoundThatIsNotThereLeavesNothing) {
+  MakeRounds(2);
+  EXPECT_EQ(Go({"adapter", "pull", "smollm2-manuals", "--out", At("out"), "--round", "9"}).code, 2);
+  EXPECT_FALSE(std::filesystem::exists(dir_ / "out"));
+}
+
+TEST_F(CoordinatorVerbs, ThePulledPriceSaysThatItIsAPlansAndHowOftenRoundsWereTried) {
+  MakeRounds(2);
+  service_.rounds.mutable_rounds(1)->set_attempt(2);
+  const Ran pull = Go({"adapter", "pull", "smollm2-manuals", "--out", At("out")});
+  ASSERT_EQ(pull.code, 0) << pull.err;
+  EXPECT_THAT(pull.out, Not(HasSubstr("what it cost")));
+  ASSERT_OK_AND_ASSIGN(const std::string text, ReadTextFile(dir_ / "out/privacy.json"));
+  const auto price = nlohmann::json::parse(text);
+  EXPECT_EQ(price["prices"], "plan");
+  EXPECT_EQ(price["attempts_begun"], 4);
+  EXPECT_GT(price["epsilon_of_attempts"].get<double>(), price["epsilon_local"].get<double>());
+  EXPECT_THAT(price["prices_text"].get<std::string>(), HasSubstr("in that region's own ledger"));
+  ASSERT_OK_AND_ASSIGN(const std::string chain, ReadTextFile(dir_ / "out/chain.json"));
+  EXPECT_EQ(nlohmann::json::parse(chain)["attempts_begun"], 4);
+}
+
 TEST_F(CoordinatorVerbs, ABrokenTransferGoesOnWhereItStopped) {
   MakeRounds(1);
   service_.break_after = 2;
@@ -274,6 +318,56 @@ TEST_F(Evaluations, ReportEscapesWhatPeersSayAndLoadsNothing) {
       ElementsAre("base_model", "bytes_down", "bytes_up", "charter", "evaluation", "format",
                   "initial_adapter", "job", "made", "milliseconds", "name", "privacy", "remarks", "rounds",
                   "rounds_done", "rounds_total", "state", "submitted", "submitter", "version"));
+}
+
+TEST_F(Evaluations, NothingReleasedIsSaidAndIsNoSuccess) {
+  MakeCells();
+  const auto withhold = [&](uint32_t rule) {
+    for (auto& cell : *service_.evaluation.mutable_cells()) {
+      cell.set_state(2);
+      cell.clear_values();
+      cell.set_rule(rule);
+    }
+  };
+  withhold(512);
+  const Ran spent = Go({"eval", "smollm2-manuals"});
+  EXPECT_EQ(spent.code, 4);
+  EXPECT_THAT(spent.out, HasSubstr("nothing was released"));
+  EXPECT_THAT(spent.out, Not(HasSubstr("none seen")));
+  EXPECT_THAT(spent.out, Not(HasSubstr("rounds still to come")));
+  ASSERT_EQ(Go({"report", "smollm2-manuals", "--out", At("r.html")}).code, 0);
+  EXPECT_THAT(ReadTextFile(dir_ / "r.html").value(), HasSubstr("nothing was released"));
+  withhold(803);
+  EXPECT_EQ(Go({"eval", "smollm2-manuals"}).code, 3);
+  for (auto& cell : *service_.evaluation.mutable_cells()) cell.set_state(0);
+  EXPECT_EQ(Go({"eval", "smollm2-manuals"}).code, 5);
+}
+
+TEST_F(Evaluations, ReportSaysThatItPricesAPlanAndWhatTheEvaluationAdded) {
+  MakeCells();
+  service_.rounds.mutable_rounds(0)->set_attempt(1);
+  service_.evaluation.mutable_cells(0)->set_epsilon_charged(123.5);
+  const Ran ran = Go({"report", "smollm2-manuals", "--out", At("r.html")});
+  ASSERT_EQ(ran.code, 0) << ran.err;
+  EXPECT_THAT(ran.out, HasSubstr("4 attempts began, 1 without a result"));
+  ASSERT_OK_AND_ASSIGN(const std::string html, ReadTextFile(dir_ / "r.html"));
+  EXPECT_THAT(html, HasSubstr("This prices an undisturbed job: 3 finished rounds"));
+  EXPECT_THAT(html, HasSubstr("4 attempts began, 1 without a result"));
+  EXPECT_THAT(html, HasSubstr("de.example/site: this evaluation was charged epsilon 123.5 there"));
+  EXPECT_THAT(html, Not(HasSubstr("not charged")));
+}
+
+TEST_F(Evaluations, ReportOfAFailedJobCountsTheAttemptsThatWerePaidFor) {
+  MakeRounds(0);
+  service_.states = {StateOf(pb::JobState::FAILED, 0)};
+  service_.states[0].set_attempt(2);
+  service_.states[0].set_step(0);
+  ASSERT_EQ(Go({"report", "smollm2-manuals", "--out", At("r.html"), "--no-eval"}).code, 0);
+  ASSERT_OK_AND_ASSIGN(const std::string text, ReadTextFile(dir_ / "r.json"));
+  const auto privacy = nlohmann::json::parse(text)["privacy"];
+  EXPECT_EQ(privacy["epsilon_local"], 0);
+  EXPECT_EQ(privacy["attempts_begun"], 2);
+  EXPECT_GT(privacy["epsilon_of_attempts"].get<double>(), 0);
 }
 
 TEST_F(Evaluations, ReportTakesAnEvaluationThatWasMadeBefore) {

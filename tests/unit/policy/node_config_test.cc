@@ -116,8 +116,8 @@ TEST(RegionPolicyFileTest, RangesThatContradictThemselvesAreRefused) {
 
 TEST(RegionPolicyFileTest, DeniedEvaluationsNeedNoFigures) {
   std::string text = With(ReadExample("region-policy.yaml"), "release: allow", "release: deny");
-  for (const char* line : {"    bound_bits_per_byte: 8   # the mean is clipped to it\n",
-                           "    max_requests: 20         # for one job\n"}) {
+  for (const char* line : {"    bound_bits_per_byte: 4   # the mean is clipped to it\n",
+                           "    max_requests: 10         # for one job\n"}) {
     text = With(text, line, "");
   }
   EXPECT_OK(ParseRegionPolicy(text, "p"));

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 
+#include "policy/job_privacy.h"
 #include "policy/node_config.h"
 #include "privacy/crypto/x509_names.h"
 #include "tests/support/temp_dir.h"
@@ -74,6 +75,26 @@ TEST_F(RegionInitTest, TemplatesAreReadAndBeginCautiously) {
     EXPECT_TRUE(std::filesystem::exists(path)) << path;
   }
   EXPECT_OK(ParseOperatorConfig(PinCharterHash(Read("operator.yaml"), hash).value(), "o", folder_));
+}
+
+TEST_F(RegionInitTest, OnceAllowedTheTemplatesCanEvaluateWithinTheirOwnBudget) {
+  ASSERT_OK(Init());
+  const std::string allowed = With(Read("policy.yaml"), "release: deny", "release: allow");
+  ASSERT_OK_AND_ASSIGN(const RegionPolicy policy, ParseRegionPolicy(allowed, "policy.yaml"));
+  ASSERT_OK_AND_ASSIGN(const DatasetCard card, LoadDatasetCard((folder_ / "dataset-card.yaml").string()));
+  const RegionPolicy::Artefacts::Evaluation& evaluation = policy.artefacts.evaluation;
+  // Every attempt of the example job, and all requests of base and newest adapter that the policy answers.
+  const JobSpec job = ExampleJob();
+  std::vector<LedgerCharge> charges;
+  for (uint32_t i = 0; i < job.rounds * job.cohort.attempts_per_round; ++i) {
+    ASSERT_OK_AND_ASSIGN(charges.emplace_back(), RoundCharge(job, AttemptId{Digest{}, i, 0}, 3));
+  }
+  for (uint32_t i = 0; i < evaluation.max_requests; ++i) {
+    LedgerCharge& charge = charges.emplace_back();
+    charge.kind = ChargeKind::kEvaluation;
+    ASSERT_OK_AND_ASSIGN(charge.curve, EvaluationCurve(evaluation, 4));
+  }
+  EXPECT_LT(EpsilonSpent(card.budget(), charges), card.budget().epsilon);
 }
 
 TEST_F(RegionInitTest, NothingIsOverwritten) {
