@@ -1,14 +1,21 @@
 #include "cli/doctor_checks.h"
 
+#include <fcntl.h>
+#include <netdb.h>
+#include <stdlib.h>
+#include <sys/file.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <cerrno>
+#include <memory>
+
 #include "cli/context.h"
+#include "cli/doctor_trainer.h"
 #include "common/files.h"
-#include "policy/dataset_card.h"
-#include "policy/region_policy.h"
 #include "privacy/crypto/x509.h"
 #include "worker/model/weight_source.h"
 
@@ -20,9 +27,21 @@ using Level = Check::Level;
 
 constexpr uint32_t kLandlockVersion = 1;  // LANDLOCK_CREATE_RULESET_VERSION
 constexpr auto kSoon = std::chrono::days(14);
+constexpr Millis kTrainerPatience{300'000};
 
 std::string Days(Instant from, Instant to) {
   return fmt::format("{} days", std::chrono::duration_cast<std::chrono::days>(to - from).count());
+}
+
+/// When the leaf in this file runs out; the end of time for a file that does not read.
+Instant EndOf(const path& certificate) {
+  const auto read = [&]() -> StatusOr<Instant> {
+    ASSIGN_OR_RETURN(const std::string chain, ReadTextFile(certificate, crypto::kMaxChainBytes));
+    ASSIGN_OR_RETURN(const auto pems, crypto::SplitPemChain(chain));
+    ASSIGN_OR_RETURN(const crypto::Certificate leaf, crypto::Certificate::FromPem(pems.front()));
+    return leaf.not_after();
+  };
+  return read().value_or(Instant::max());
 }
 
 /// The trainer that a worker without `trainer:` would start: beside this program, as they are installed.
@@ -31,6 +50,87 @@ path TrainerOf(const policy::WorkerConfig& config) {
   std::error_code error;
   const path self = std::filesystem::read_symlink("/proc/self/exe", error);
   return self.parent_path() / "concordat-trainer";
+}
+
+/// `folder`, or the nearest one above it that is there: what is made later lies on its disk.
+path ExistingPart(path folder) {
+  std::error_code error;
+  while (!std::filesystem::exists(folder, error) && folder.has_parent_path() &&
+         folder != folder.parent_path()) {
+    folder = folder.parent_path();
+  }
+  return folder;
+}
+
+/// Whether something can be made in `folder`, by making it: permission bits do not tell for every file
+/// system, and none for root.
+Status TryToMakeIn(const path& folder) {
+  std::string name = (folder / ".concordat-doctor-XXXXXX").string();
+  if (::mkdtemp(name.data()) == nullptr) return ErrnoStatus(errno, "nothing can be made in", folder);
+  ::rmdir(name.c_str());
+  return OkStatus();
+}
+
+/// Whether there is a file of a kind that a dataset is read from, with something in it.
+bool HasDocuments(const path& data) {
+  std::error_code error;
+  if (!std::filesystem::is_directory(data, error)) return std::filesystem::file_size(data, error) > 0;
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(data, error)) {
+    const auto extension = entry.path().extension();
+    std::error_code gone;
+    if ((extension == ".txt" || extension == ".md") && entry.is_regular_file(gone) &&
+        entry.file_size(gone) > 0)
+      return true;
+  }
+  return false;
+}
+
+/// Whether a worker holds this state folder.
+bool WorkerRuns(const path& state) {
+  const FileDescriptor lock(::open((state / "lock").c_str(), O_RDWR | O_CLOEXEC));
+  return lock.valid() && ::flock(lock.get(), LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK;
+}
+
+sandbox::Configure ConfigureOf(const policy::WorkerConfig& config, const policy::RegionPolicy& policy,
+                               const policy::DatasetCard& card, const Digest& split_key,
+                               const Digest& base_model) {
+  sandbox::Configure configure;
+  configure.base_model = config.base_model.string();
+  configure.base_model_sha256 = base_model;
+  configure.dataset = card.path.string();
+  configure.dataset_kind = card.kind == policy::DatasetCard::Kind::kText ? 1 : 0;
+  configure.split_key = split_key;
+  configure.held_out_permille = card.held_out_permille;
+  configure.device = config.device;
+  configure.threads = config.threads;
+  configure.sandbox_required = policy.sandbox == policy::SandboxMode::kRequired;
+  return configure;
+}
+
+struct FreeAddresses {
+  void operator()(addrinfo* found) const { ::freeaddrinfo(found); }
+};
+
+/// Binds, listens and lets go. AlreadyExists when the address is in use.
+Status TryToListen(const std::string& address) {
+  ASSIGN_OR_RETURN(const policy::HostPort where, policy::ParseHostPort(address));
+  if (where.port == 0) return OkStatus();
+  addrinfo hints{};
+  hints.ai_flags = AI_PASSIVE;
+  hints.ai_socktype = SOCK_STREAM;
+  addrinfo* found = nullptr;
+  if (const int error = ::getaddrinfo(where.host.c_str(), std::to_string(where.port).c_str(), &hints, &found);
+      error != 0) {
+    return InvalidArgument("{}: {}", address, ::gai_strerror(error));
+  }
+  const std::unique_ptr<addrinfo, FreeAddresses> first(found);
+  const FileDescriptor fd(::socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  const int on = 1;
+  ::setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+  if (fd.valid() && ::bind(fd.get(), found->ai_addr, found->ai_addrlen) == 0 && ::listen(fd.get(), 1) == 0)
+    return OkStatus();
+  if (errno == EADDRINUSE) return AlreadyExists("{}: another program listens there", address);
+  return ErrnoStatus(errno, "cannot listen on", address);
 }
 
 }  // namespace
@@ -45,6 +145,12 @@ void Doctor::Add(Level level, std::string name, std::string text, std::string ne
 void Doctor::Add(const Status& status, std::string name, std::string ok, std::string next) {
   if (status.ok()) return Add(Level::kOk, std::move(name), std::move(ok));
   Add(Level::kFail, std::move(name), std::string(Message(status)), std::move(next));
+}
+
+bool Doctor::failed(std::string_view name) const {
+  for (const auto& check : checks_)
+    if (check.level == Level::kFail && check.name == name) return true;
+  return false;
 }
 
 bool Doctor::failed() const {
@@ -91,7 +197,10 @@ void Doctor::CheckCharter(const policy::CharterPin& pin) {
 }
 
 void Doctor::CheckIdentity(const path& certificate, const path& key, Role role) {
-  static constexpr const char* kRenew = "concordat region renew FOLDER issues a fresh one";
+  const std::string renew =
+      fmt::format("concordat {} renew FOLDER{} issues a fresh one, then restart the daemon",
+                  role == Role::kCoordinator ? "coordinator" : "region",
+                  role == Role::kOperator ? " --role operator" : "");
   struct stat info {};
   if (::stat(key.c_str(), &info) == 0 && (info.st_mode & 0077) != 0) {
     Add(Level::kFail, "key_mode",
@@ -108,29 +217,31 @@ void Doctor::CheckIdentity(const path& certificate, const path& key, Role role) 
       return InvalidArgument("{} is not the key of {}", key.string(), certificate.string());
     }
     ASSIGN_OR_RETURN(const SpiffeId id, leaf.spiffe_id());
-    if (id.role() != role)
-      return InvalidArgument("expected a {}'s certificate, this is {}", RoleName(role), id.ToString());
+    if (id.role() != role) {
+      return PermissionDenied("{}: expected a {}'s certificate, this one is {}", certificate.string(),
+                              RoleName(role), id.ToString());
+    }
     if (charter_) RETURN_IF_ERROR(policy::CheckPeer(charter_->charter, chain, now_).status());
     return leaf;
   };
   const auto leaf = read();
-  if (!leaf.ok()) return Add(leaf.status(), "certificate", "", kRenew);
+  if (!leaf.ok()) {
+    // Another's certificate or key, or a file that is not there, is not mended by a new certificate.
+    const Instant end = EndOf(certificate);
+    return Add(leaf.status(), "certificate", "",
+               end < now_ ? renew : "name this node's own certificate and key in its file");
+  }
   const std::string text =
       fmt::format("{}, good for {}", leaf->spiffe_id()->ToString(), Days(now_, leaf->not_after()));
-  if (leaf->not_after() - now_ < kSoon) return Add(Level::kWarn, "certificate", text, kRenew);
+  if (leaf->not_after() - now_ < kSoon) return Add(Level::kWarn, "certificate", text, renew);
   Add(Level::kOk, "certificate", text);
 }
 
 void Doctor::CheckFolder(const path& folder, uint64_t wanted_bytes) {
-  // A folder that is made later lies on the disk of the one above it.
-  path there = folder;
-  std::error_code error;
-  while (!std::filesystem::exists(there, error) && there.has_parent_path() && there != there.parent_path()) {
-    there = there.parent_path();
-  }
-  if (::access(there.c_str(), W_OK) != 0) {
-    return Add(Level::kFail, "state", fmt::format("{} cannot be written", there.string()),
-               "give it to the user that runs the daemon");
+  const path there = ExistingPart(folder);
+  if (const Status can = TryToMakeIn(there); !can.ok()) {
+    return Add(Level::kFail, "state", std::string(Message(can)),
+               "give it to the user that runs the daemon, or name another folder");
   }
   struct statvfs disk {};
   if (::statvfs(there.c_str(), &disk) != 0) return;
@@ -143,34 +254,70 @@ void Doctor::CheckFolder(const path& folder, uint64_t wanted_bytes) {
   Add(Level::kOk, "disk", text);
 }
 
-void Doctor::CheckData(const path& card_file) {
-  const auto card = policy::LoadDatasetCard(card_file.string());
-  Add(card.status(), "dataset_card", card.ok() ? card_file.string() : "",
-      "configs/dataset-card.yaml explains each key");
-  if (!card.ok()) return;
+void Doctor::CheckLog(const path& file) {
+  if (file.empty()) return;
+  static constexpr const char* kNext = "name a file that the user who runs the daemon may write";
   std::error_code error;
-  const bool folder = std::filesystem::is_directory(card->path, error);
-  const bool readable = ::access(card->path.c_str(), folder ? R_OK | X_OK : R_OK) == 0;
-  if (readable)
-    Add(Level::kOk, "dataset", card->path.string());
-  else
-    Add(Level::kFail, "dataset", fmt::format("{} cannot be read", card->path.string()),
-        "set path in the dataset card, and let this user read it");
-  auto key = ReadFile(card->split_key, 4096);
-  if (key.ok() && key->size() != 32) key = InvalidArgument("{}: expected 32 bytes", card->split_key.string());
-  Add(key.status(), "split_key", card->split_key.string(),
-      "concordat region init makes one; never change it later");
+  if (!std::filesystem::exists(file, error)) {
+    return Add(TryToMakeIn(ExistingPart(file.parent_path())), "log", file.string(), kNext);
+  }
+  const FileDescriptor fd(::open(file.c_str(), O_WRONLY | O_APPEND | O_CLOEXEC));
+  Add(fd.valid() ? OkStatus() : ErrnoStatus(errno, "cannot open the log", file), "log", file.string(), kNext);
+}
+
+void Doctor::CheckListen(const std::string& address, const std::function<Status()>& taken) {
+  const Status bound = TryToListen(address);
+  if (bound.code() != StatusCode::kAlreadyExists) {
+    return Add(bound, "listen", address + " is free",
+               "set listen to an address of this machine and a free port");
+  }
+  if (taken().ok()) return Add(Level::kOk, "listen", address + ": this coordinator runs there");
+  Add(Level::kFail, "listen", std::string(Message(bound)),
+      "stop the program that listens there, or set another port in listen");
+}
+
+void Doctor::CheckData() {
+  static constexpr const char* kNext = "set path and kind in the dataset card, and let this user read it";
+  std::error_code error;
+  const path& data = card_->path;
+  const bool folder = std::filesystem::is_directory(data, error);
+  if (::access(data.c_str(), folder ? R_OK | X_OK : R_OK) != 0) {
+    Add(Level::kFail, "dataset", fmt::format("{} cannot be read", data.string()), kNext);
+  } else if ((card_->kind == policy::DatasetCard::Kind::kJsonl) !=
+             (data.extension() == ".jsonl" && !folder)) {
+    Add(Level::kFail, "dataset",
+        fmt::format("{}: kind jsonl is for a .jsonl file, kind text for a folder or a .txt or .md file",
+                    data.string()),
+        kNext);
+  } else if (!HasDocuments(data)) {
+    Add(Level::kFail, "dataset", fmt::format("{} has nothing to train on", data.string()), kNext);
+  } else {
+    Add(Level::kOk, "dataset", data.string());
+  }
+  const auto read = [&]() -> StatusOr<Digest> {
+    RETURN_IF_ERROR(CheckPrivateFile(card_->split_key));
+    ASSIGN_OR_RETURN(const Bytes key, ReadFile(card_->split_key, 4096));
+    if (key.size() != 32) return InvalidArgument("{}: expected 32 bytes", card_->split_key.string());
+    return Digest::From(key);
+  };
+  const auto key = read();
+  Add(key.status(), "split_key", card_->split_key.string(),
+      "concordat region init makes one, of mode 0600; never change it later");
+  if (key.ok()) split_key_ = *key;
 }
 
 void Doctor::CheckModel(const policy::WorkerConfig& config) {
-  const auto policy = policy::LoadRegionPolicy(config.policy.string());
+  auto policy = policy::LoadRegionPolicy(config.policy.string());
   Add(policy.status(), "policy", config.policy.string(), "configs/region-policy.yaml explains each key");
+  if (policy.ok()) policy_ = *std::move(policy);
   const auto weights = model::OpenWeights(config.base_model);
   Add(weights.status(), "base_model", config.base_model.string(), "set base_model in the worker's file");
-  if (!policy.ok() || !weights.ok()) return;
+  if (!weights.ok()) return;
   const auto hash = model::HashModel(config.base_model);
   if (!hash.ok()) return Add(hash.status(), "base_model_hash", "", "");
-  for (const auto& allowed : policy->base_models) {
+  base_model_ = *hash;
+  if (!policy_) return;
+  for (const auto& allowed : policy_->base_models) {
     if (allowed.sha256 == *hash) {
       return Add(Level::kOk, "base_model_hash", fmt::format("{}, which the policy allows", hash->brief()));
     }
@@ -179,15 +326,57 @@ void Doctor::CheckModel(const policy::WorkerConfig& config) {
       "add it to the policy if you mean to allow it, or use another file");
 }
 
+void Doctor::CheckTrainer(const policy::WorkerConfig& config) {
+  const path trainer = TrainerOf(config);
+  if (::access(trainer.c_str(), X_OK) != 0) {
+    return Add(Level::kFail, "trainer", trainer.string() + " is not there or not executable",
+               "install concordat-trainer beside concordat-worker, or set trainer in the worker's file");
+  }
+  if (!policy_ || !card_ || !split_key_ || !base_model_) {
+    return Add(Level::kWarn, "trainer", trainer.string() + ": not started", "mend what failed above first");
+  }
+  if (WorkerRuns(config.state)) {
+    return Add(Level::kOk, "trainer",
+               trainer.string() + ": not started, the worker runs and has its own (concordat status)");
+  }
+  const auto trial =
+      TryTrainer(trainer, ConfigureOf(config, *policy_, *card_, *split_key_, *base_model_), kTrainerPatience);
+  if (trial.status().code() == StatusCode::kDeadlineExceeded) {
+    return Add(Level::kWarn, "trainer", fmt::format("{}: {}", trainer.string(), Message(trial.status())),
+               "a large model or dataset takes longer; else look at what it does");
+  }
+  static constexpr const char* kNext =
+      "run doctor as the user that runs the worker: that user must read the program, its libraries, the "
+      "model "
+      "and the dataset";
+  if (!trial.ok())
+    return Add(Level::kFail, "trainer", fmt::format("{}: {}", trainer.string(), Message(trial.status())),
+               kNext);
+  const std::string text =
+      fmt::format("{}: locked down, {} documents to train on, {} held out", trainer.string(),
+                  trial->ready.train_documents, trial->ready.held_out_documents);
+  Add(Level::kOk, "trainer", text);
+  if (trial->ready.train_documents == 0) {
+    return Add(Level::kFail, "trainer_device", "no document to train on is left",
+               "more documents, or a smaller held_out_permille");
+  }
+  if (trial->prepared.code() == StatusCode::kDeadlineExceeded) {
+    return Add(Level::kWarn, "trainer_device", std::string(Message(trial->prepared)), "look at what it does");
+  }
+  Add(trial->prepared, "trainer_device", config.device + " takes the model",
+      "set device in the worker's file to cpu, or to an accelerator that this machine and its driver have");
+}
+
 void Doctor::CheckWorker(const policy::WorkerConfig& config) {
   CheckModel(config);
-  CheckData(config.dataset_card);
-  const path trainer = TrainerOf(config);
-  if (::access(trainer.c_str(), X_OK) == 0)
-    Add(Level::kOk, "trainer", trainer.string());
-  else
-    Add(Level::kFail, "trainer", trainer.string() + " is not there or not executable",
-        "install concordat-trainer beside concordat-worker, or set trainer in the worker's file");
+  auto card = policy::LoadDatasetCard(config.dataset_card.string());
+  Add(card.status(), "dataset_card", config.dataset_card.string(),
+      "configs/dataset-card.yaml explains each key");
+  if (card.ok()) {
+    card_ = *std::move(card);
+    CheckData();
+  }
+  CheckTrainer(config);
 }
 
 }  // namespace concordat::cli

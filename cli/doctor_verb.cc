@@ -4,6 +4,8 @@
 #include "cli/client.h"
 #include "cli/doctor_checks.h"
 #include "common/files.h"
+#include "common/version.h"
+#include "concordat/v1/federation.grpc.pb.h"
 #include "proto/tls.h"
 
 namespace concordat::cli {
@@ -12,6 +14,16 @@ namespace {
 using Level = Check::Level;
 
 constexpr uint64_t kComfort = uint64_t{5} << 30;
+
+/// "it runs under charter …, this worker pins …", from a refusal that names the coordinator's charter.
+std::string OtherCharter(const std::string& refusal, const Digest& ours) {
+  static constexpr std::string_view kPins = "pins ";
+  const size_t at = refusal.find(kPins);
+  const auto theirs = at == std::string::npos ? Digest::FromHexText(refusal)
+                                              : Digest::FromHexText(refusal.substr(at + kPins.size(), 64));
+  return theirs.ok() ? fmt::format("it runs under charter {}, the worker pins {}", theirs->hex(), ours.hex())
+                     : refusal;
+}
 
 struct DoctorOptions {
   std::string worker, coordinator;
@@ -23,8 +35,11 @@ void CheckReach(Doctor& doctor, const Context& context) {
     // Its own advice is to come here.
     std::string text(Message(client.status()));
     text = text.substr(0, text.find(" Next: concordat doctor"));
-    return doctor.Add(Level::kFail, "coordinator", text,
-                      "check that it runs, its address in the charter, and the firewall's outbound rules");
+    return doctor.Add(
+        Level::kFail, "coordinator", text,
+        client.status().code() == StatusCode::kPermissionDenied
+            ? "compare concordat charter show on both sides; sign and pin one charter"
+            : "check that it runs, its address in the charter, and the firewall's outbound rules");
   }
   const pb::StatusReply& status = (*client)->coordinator();
   doctor.Add(Level::kOk, "coordinator",
@@ -32,28 +47,87 @@ void CheckReach(Doctor& doctor, const Context& context) {
                          (*client)->me().address, Printable(status.version(), 40), status.connected_size()));
 }
 
-/// A worker's certificate opens the connection; whether the coordinator lets a worker ask for its status is
-/// its matter: PermissionDenied means that both sides have proved who they are.
-void CheckWorkerReach(Doctor& doctor, const policy::WorkerConfig& config, const Context& context) {
-  if (!doctor.charter()) return;
-  const auto chain = ReadTextFile(config.certificate, crypto::kMaxChainBytes);
-  const auto key = ReadTextFile(config.key, 64 << 10);
-  if (!chain.ok() || !key.ok()) return;
+/// A channel to the charter's coordinator with a node's own certificate; nullptr when its files do not read.
+std::shared_ptr<grpc::Channel> ChannelOf(const Doctor& doctor, const std::string& address,
+                                         const std::filesystem::path& certificate,
+                                         const std::filesystem::path& key_file, const std::string& proxy,
+                                         const Clock& clock) {
+  const auto chain = ReadTextFile(certificate, crypto::kMaxChainBytes);
+  const auto key = ReadTextFile(key_file, 64 << 10);
+  if (!doctor.charter() || !chain.ok() || !key.ok()) return nullptr;
   const policy::CharterCoordinator& coordinator = doctor.charter()->charter.coordinator;
-  const std::string address =
-      config.coordinator_address.empty() ? coordinator.address : config.coordinator_address;
-  const auto credentials = tls::ClientCredentials(
-      {*chain, *key}, {coordinator.root_pem, coordinator.id, coordinator.key_hash()}, context.clock());
-  const auto stub = pb::Jobs::NewStub(grpc::CreateChannel(address, credentials));
+  grpc::ChannelArguments arguments;
+  if (!proxy.empty()) arguments.SetString(GRPC_ARG_HTTP_PROXY, "http://" + proxy);
+  return grpc::CreateCustomChannel(
+      address,
+      tls::ClientCredentials({*chain, *key}, {coordinator.root_pem, coordinator.id, coordinator.key_hash()},
+                             clock),
+      arguments);
+}
+
+/// What the coordinator says to a hello. It names no charter, so that it is always refused: a hello that is
+/// taken would push a worker that runs out of its stream. The refusal names the coordinator's charter.
+grpc::Status SayHello(const std::shared_ptr<grpc::Channel>& channel) {
+  const auto stub = pb::Federation::NewStub(channel);
+  grpc::ClientContext call;
+  call.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(10));
+  const auto stream = stub->Session(&call);
+  pb::WorkerMessage message;
+  message.mutable_hello()->set_protocol(kProtocolVersion);
+  message.mutable_hello()->set_version(std::string(kVersion));
+  message.mutable_hello()->set_charter(std::string(32, '\0'));
+  stream->Write(message);
+  pb::CoordinatorMessage answer;
+  while (stream->Read(&answer)) {
+  }
+  return stream->Finish();
+}
+
+void CheckWorkerReach(Doctor& doctor, const policy::WorkerConfig& config, const Clock& clock) {
+  if (!doctor.charter()) return;
+  if (doctor.failed("certificate")) {
+    return doctor.Add(Level::kWarn, "coordinator", "not asked: the certificate opens no connection",
+                      "mend the certificate first");
+  }
+  const std::string address = config.coordinator_address.empty()
+                                  ? doctor.charter()->charter.coordinator.address
+                                  : config.coordinator_address;
+  const auto channel = ChannelOf(doctor, address, config.certificate, config.key, config.proxy, clock);
+  if (channel == nullptr) return;
+  const grpc::Status status = SayHello(channel);
+  const std::string text = Printable(status.error_message());
+  // A worker may say hello: whatever else is refused, both sides have proved who they are.
+  if (status.error_code() != grpc::StatusCode::FAILED_PRECONDITION) {
+    return doctor.Add(
+        Level::kFail, "coordinator", fmt::format("{} does not answer: {}", address, text),
+        "check that it runs, coordinator_address or proxy in the worker's file, and the firewall");
+  }
+  const bool other_charter =
+      text.starts_with("charter:") && text.find(config.charter.hash.hex()) == std::string::npos;
+  if (other_charter || text.starts_with("protocol:")) {
+    return doctor.Add(Level::kFail, "coordinator",
+                      fmt::format("{} refuses this worker: {}", address,
+                                  other_charter ? OtherCharter(text, config.charter.hash) : text),
+                      other_charter ? "compare concordat charter show on both sides; sign and pin one charter"
+                                    : "use the same release on both sides");
+  }
+  doctor.Add(Level::kOk, "coordinator", address + " answers over mutual TLS, under the same charter");
+}
+
+/// OK when this coordinator itself answers where it would listen.
+Status IsItself(const Doctor& doctor, const policy::CoordinatorConfig& config, const Clock& clock) {
+  ASSIGN_OR_RETURN(const policy::HostPort where, policy::ParseHostPort(config.listen));
+  const bool any = where.host == "0.0.0.0" || where.host == "::";
+  const std::string address = any ? fmt::format("127.0.0.1:{}", where.port) : config.listen;
+  const auto channel = ChannelOf(doctor, address, config.certificate, config.key, "", clock);
+  if (channel == nullptr) return FailedPrecondition("its certificate, key or charter does not read");
   grpc::ClientContext call;
   call.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(10));
   pb::StatusReply reply;
-  const grpc::Status status = stub->Status(&call, pb::StatusRequest(), &reply);
-  const bool spoke = status.ok() || status.error_code() == grpc::StatusCode::PERMISSION_DENIED;
-  if (spoke) return doctor.Add(Level::kOk, "coordinator", address + " answers over mutual TLS");
-  doctor.Add(Level::kFail, "coordinator",
-             fmt::format("{} does not answer: {}", address, Printable(status.error_message())),
-             "check that it runs, coordinator_address or proxy in the worker's file, and the firewall");
+  const grpc::Status status = pb::Jobs::NewStub(channel)->Status(&call, pb::StatusRequest(), &reply);
+  // A coordinator is no operator: to be told so is to have shaken hands with the charter's coordinator.
+  if (status.error_code() == grpc::StatusCode::PERMISSION_DENIED) return OkStatus();
+  return tls::FromGrpc(status);
 }
 
 StatusOr<std::string> Examine(Doctor& doctor, const Context& context, const DoctorOptions& options) {
@@ -66,7 +140,8 @@ StatusOr<std::string> Examine(Doctor& doctor, const Context& context, const Doct
     doctor.CheckIdentity(config.certificate, config.key, Role::kWorker);
     doctor.CheckWorker(config);
     doctor.CheckFolder(config.state, kComfort);
-    CheckWorkerReach(doctor, config, context);
+    doctor.CheckLog(config.log);
+    CheckWorkerReach(doctor, config, context.clock());
     return "worker";
   }
   if (!options.coordinator.empty()) {
@@ -76,6 +151,8 @@ StatusOr<std::string> Examine(Doctor& doctor, const Context& context, const Doct
     doctor.CheckCharter(config.charter);
     doctor.CheckIdentity(config.certificate, config.key, Role::kCoordinator);
     doctor.CheckFolder(config.state, kComfort);
+    doctor.CheckLog(config.log);
+    doctor.CheckListen(config.listen, [&] { return IsItself(doctor, config, context.clock()); });
     return "coordinator";
   }
   if (context.config.empty()) {

@@ -7,9 +7,18 @@
 #include "common/random.h"
 #include "policy/node_config.h"
 #include "policy/region_init.h"
+#include "privacy/crypto/x509.h"
 
 namespace concordat::cli {
 namespace {
+
+/// SHA-256 of the root that hangs over `folder`, for its owner to read to the other members.
+StatusOr<std::string> RootFingerprint(const std::string& folder) {
+  ASSIGN_OR_RETURN(const std::string pem,
+                   ReadTextFile(std::filesystem::path(folder) / "ca" / "root.pem", 64 << 10));
+  ASSIGN_OR_RETURN(const crypto::Certificate root, crypto::Certificate::FromPem(pem));
+  return root.fingerprint().hex();
+}
 
 struct RegionOptions {
   std::string folder;
@@ -19,13 +28,21 @@ struct RegionOptions {
 Status RunRegionInit(Context& context, const RegionOptions& options) {
   OsRandom random;
   RETURN_IF_ERROR(policy::InitRegion(options.folder, options.init, context.clock().Now(), random));
+  ASSIGN_OR_RETURN(const std::string fingerprint, RootFingerprint(options.folder));
   context.output.Say(fmt::format("made region {} in {}", options.init.jurisdiction, options.folder));
+  context.output.Say("  ca/root.pem has SHA-256 " + fingerprint +
+                     ": tell the other members by another way than the file");
   context.output.Say("  ca/root.key signs the charter and new certificates: keep it offline");
   context.output.Say(
       "  next: edit policy.yaml, dataset-card.yaml and worker.yaml, give ca/root.pem to the charter's "
       "author,");
   context.output.Say("        sign the charter: concordat charter sign CHARTER --region " + options.folder);
-  context.output.Json({{"jurisdiction", options.init.jurisdiction}, {"folder", options.folder}});
+  context.output.Say(
+      "  policy.yaml admits jobs of this region's own operators alone: a job runs where every region that it "
+      "needs lists its submitter");
+  context.output.Json({{"jurisdiction", options.init.jurisdiction},
+                       {"folder", options.folder},
+                       {"root_sha256", fingerprint}});
   return OkStatus();
 }
 
@@ -39,8 +56,17 @@ Status RunCoordinatorInit(Context& context, const CoordinatorOptions& options) {
   RETURN_IF_ERROR(policy::InitCoordinator(options.folder, options.init, context.clock().Now(), random));
   context.output.Say(fmt::format("made coordinator {}/{} in {}", options.init.jurisdiction, options.init.name,
                                  options.folder));
-  context.output.Json(
-      {{"jurisdiction", options.init.jurisdiction}, {"name", options.init.name}, {"folder", options.folder}});
+  ASSIGN_OR_RETURN(const std::string fingerprint, RootFingerprint(options.folder));
+  context.output.Say("  ca/root.pem has SHA-256 " + fingerprint +
+                     ": tell the members by another way than the file");
+  context.output.Say("  ca/root.key signs new certificates: keep it offline");
+  context.output.Say("  next: concordat charter new CHARTER --coordinator " + options.folder +
+                     " ..., and when all have signed: concordat charter pin CHARTER " + options.folder +
+                     "/coordinator.yaml");
+  context.output.Json({{"jurisdiction", options.init.jurisdiction},
+                       {"name", options.init.name},
+                       {"folder", options.folder},
+                       {"root_sha256", fingerprint}});
   return OkStatus();
 }
 
@@ -55,6 +81,8 @@ Status RunRenew(Context& context, const RenewOptions& options) {
   RETURN_IF_ERROR(policy::RenewLeaf(folder / "ca", folder / options.role / "key.pem",
                                     folder / options.role / "cert.pem", context.clock().Now(), random));
   context.output.Say(fmt::format("renewed {}/cert.pem for 90 days; the key is the same", options.role));
+  if (options.role != "operator")
+    context.output.Say("  next: restart the daemon, which reads it as it starts");
   context.output.Json({{"renewed", options.role}});
   return OkStatus();
 }
@@ -91,7 +119,7 @@ void AddRegionVerbs(CLI::App& app, Context& context) {
     renew->callback(
         [&context, options] { context.run = [&context, options] { return RunRenew(context, *options); }; });
   }
-  CLI::App* coordinator = app.add_subcommand("coordinator", "make a coordinator's identity");
+  CLI::App* coordinator = app.add_subcommand("coordinator", "make and renew a coordinator's identity");
   coordinator->require_subcommand(1);
   auto options = std::make_shared<CoordinatorOptions>();
   CLI::App* init =
@@ -107,6 +135,12 @@ void AddRegionVerbs(CLI::App& app, Context& context) {
   init->callback([&context, options] {
     context.run = [&context, options] { return RunCoordinatorInit(context, *options); };
   });
+  auto leaf = std::make_shared<RenewOptions>();
+  leaf->role = "coordinator";
+  CLI::App* renew = coordinator->add_subcommand("renew", "a fresh certificate for the same key and names");
+  renew->footer("Example: concordat coordinator renew neutral");
+  renew->add_option("folder", leaf->folder, "the coordinator's folder")->required();
+  renew->callback([&context, leaf] { context.run = [&context, leaf] { return RunRenew(context, *leaf); }; });
 }
 
 }  // namespace concordat::cli

@@ -128,10 +128,10 @@ Status InitCoordinator(const path& folder, const CoordinatorInitOptions& options
                        RandomSource& random) {
   ASSIGN_OR_RETURN(const SpiffeId id, SpiffeId::Make(options.jurisdiction, Role::kCoordinator, options.name));
   if (options.dns_names.empty() && options.ip_addresses.empty()) {
-    return InvalidArgument("expected at least one DNS name or IP address under which workers reach it");
+    return InvalidArgument("expected at least one --dns NAME or --ip ADDRESS under which workers reach it");
   }
   const auto listen = ParseHostPort(options.listen);
-  if (!listen.ok()) return Annotate(listen.status(), "listen");
+  if (!listen.ok()) return Annotate(listen.status(), "--listen");
   ASSIGN_OR_RETURN(std::string config, Unpinned(kCoordinatorExample));
   config = Replace(std::move(config), "listen: 0.0.0.0:7443", fmt::format("listen: \"{}\"", options.listen));
   RETURN_IF_ERROR(PrepareFolder(folder));
