@@ -58,7 +58,11 @@ int Main(int argc, const char* const* argv, std::ostream& out, std::ostream& err
     const std::string what = unknown.empty() || app.get_subcommands().size() > 0
                                  ? std::string(e.what())
                                  : fmt::format("no verb '{}'", Printable(unknown.front(), 40));
-    output.Error(MakeStatus(StatusCode::kInvalidArgument, what + " (concordat --help)"));
+    // The help that explains it is that of the verb that was being read.
+    std::string verb = "concordat";
+    for (auto at = app.get_subcommands(); !at.empty(); at = at.front()->get_subcommands())
+      verb += " " + at.front()->get_name();
+    output.Error(MakeStatus(StatusCode::kInvalidArgument, fmt::format("{} ({} --help)", what, verb)));
     return static_cast<int>(ExitCode::kUsage);
   }
   output.set_json(json);

@@ -33,7 +33,9 @@ StatusOr<policy::CharterMember> MemberOf(const std::string& text) {
   const size_t second = text.find('=', first + 1);
   policy::CharterMember member;
   member.jurisdiction = text.substr(0, first);
-  ASSIGN_OR_RETURN(member.root_pem, ReadTextFile(text.substr(first + 1, second - first - 1), 64 << 10));
+  auto root = ReadTextFile(text.substr(first + 1, second - first - 1), 64 << 10);
+  if (!root.ok()) return Annotate(root.status(), "--member");
+  member.root_pem = *std::move(root);
   member.law = second == std::string::npos ? "the law of " + member.jurisdiction : text.substr(second + 1);
   return member;
 }
@@ -47,8 +49,9 @@ StatusOr<policy::CharterCoordinator> CoordinatorOf(const NewOptions& options) {
   ASSIGN_OR_RETURN(coordinator.id, certificate.spiffe_id());
   coordinator.spki = certificate.spki();
   coordinator.address = options.address;
-  ASSIGN_OR_RETURN(const policy::HostPort host, policy::ParseHostPort(options.address));
-  coordinator.tls_name = options.tls_name.empty() ? host.host : options.tls_name;
+  const auto host = policy::ParseHostPort(options.address);
+  if (!host.ok()) return Annotate(host.status(), "--address");
+  coordinator.tls_name = options.tls_name.empty() ? host->host : options.tls_name;
   return coordinator;
 }
 
@@ -64,13 +67,14 @@ Status RunNew(Context& context, const NewOptions& options) {
   }
   ASSIGN_OR_RETURN(charter.coordinator, CoordinatorOf(options));
   charter.minimum_cohort = options.minimum_cohort;
-  ASSIGN_OR_RETURN(const policy::LegalBasis basis, policy::ParseLegalBasis(options.basis));
+  const auto basis = policy::ParseLegalBasis(options.basis);
+  if (!basis.ok()) return Annotate(basis.status(), "--legal-basis");
   const std::string& neutral = charter.coordinator.id.jurisdiction();
   for (auto kind :
        {policy::ArtefactKind::kDelta, policy::ArtefactKind::kMetrics, policy::ArtefactKind::kEvaluation}) {
-    charter.flows.push_back({kind, "*", neutral, basis});
+    charter.flows.push_back({kind, "*", neutral, *basis});
   }
-  charter.flows.push_back({policy::ArtefactKind::kAdapter, neutral, "*", basis});
+  charter.flows.push_back({policy::ArtefactKind::kAdapter, neutral, "*", *basis});
   const std::string text = policy::CharterText(charter);
   ASSIGN_OR_RETURN([[maybe_unused]] const policy::Charter checked, policy::ParseCharter(text, options.file));
   RETURN_IF_ERROR(WriteFileAtomically(options.file, text));
@@ -120,12 +124,21 @@ Status RunVerify(Context& context, const std::string& file) {
   return OkStatus();
 }
 
+/// SHA-256 of a certificate as `openssl x509 -fingerprint -sha256` prints it, without colons: what members
+/// read to each other before they sign.
+std::string FingerprintOf(const std::string& pem) {
+  const auto certificate = crypto::Certificate::FromPem(pem);
+  return certificate.ok() ? certificate->fingerprint().hex() : "";
+}
+
 ordered_json CharterJson(const policy::SignedCharter& signed_charter) {
   const policy::Charter& charter = signed_charter.charter;
   ordered_json members = ordered_json::array(), flows = ordered_json::array(),
                signatures = ordered_json::array();
   for (const auto& member : charter.members) {
-    members.push_back({{"jurisdiction", member.jurisdiction}, {"law", member.law}});
+    members.push_back({{"jurisdiction", member.jurisdiction},
+                       {"law", member.law},
+                       {"root_sha256", FingerprintOf(member.root_pem)}});
   }
   for (const auto& flow : charter.flows) {
     flows.push_back({{"kind", policy::ArtefactKindName(flow.kind)},
@@ -142,7 +155,8 @@ ordered_json CharterJson(const policy::SignedCharter& signed_charter) {
           {"coordinator",
            {{"id", charter.coordinator.id.ToString()},
             {"address", charter.coordinator.address},
-            {"key_sha256", charter.coordinator.key_hash().hex()}}},
+            {"key_sha256", charter.coordinator.key_hash().hex()},
+            {"root_sha256", FingerprintOf(charter.coordinator.root_pem)}}},
           {"flows", flows},
           {"signed_by", signatures}};
 }
@@ -166,6 +180,14 @@ Status RunShow(Context& context, const std::string& file) {
     rows.push_back({member.jurisdiction, has_signed ? "signed" : "not yet", member.law});
   }
   out.Table({"member", "signature", "law"}, rows);
+  out.Say("");
+  rows.clear();
+  for (const auto& member : charter.members) {
+    rows.push_back({member.jurisdiction + " root", FingerprintOf(member.root_pem)});
+  }
+  rows.push_back({"coordinator root", FingerprintOf(charter.coordinator.root_pem)});
+  rows.push_back({"coordinator key", charter.coordinator.key_hash().hex()});
+  out.Table({"compare with its owner", "SHA-256"}, rows);
   out.Say("");
   rows.clear();
   for (const auto& flow : charter.flows) {

@@ -79,6 +79,9 @@ ordered_json RegionJobJson(const pb::RegionJob& job) {
           {"submitter", Printable(job.submitter())}, {"rules", rules}};
 }
 
+/// A figure of the trainer's; 0 is what the worker says before there is one.
+ordered_json Measured(double value) { return value > 0 ? NumberJson(value) : ordered_json(); }
+
 ordered_json StatusJson(const pb::RegionStatus& status) {
   ordered_json jobs = ordered_json::array();
   for (const auto& job : status.jobs()) jobs.push_back(RegionJobJson(job));
@@ -91,8 +94,8 @@ ordered_json StatusJson(const pb::RegionStatus& status) {
           {"job", job.is_zero() ? ordered_json() : ordered_json(job.hex())},
           {"round", status.round()},
           {"attempt", status.attempt()},
-          {"tokens_per_second", NumberJson(status.tokens_per_second())},
-          {"train_loss", NumberJson(status.train_loss())},
+          {"tokens_per_second", Measured(status.tokens_per_second())},
+          {"train_loss", Measured(status.train_loss())},
           {"sandbox", Printable(status.sandbox())},
           {"epsilon_spent", NumberJson(status.epsilon_spent())},
           {"epsilon_budget", NumberJson(status.epsilon_budget())},
@@ -113,8 +116,10 @@ Status RunStatus(Context& context, const std::string& worker_file) {
   if (const Digest job = DigestOf(status.job()); !job.is_zero()) {
     out.Say(fmt::format("job {}, round {}, attempt {}: {} {}%", job.brief(), status.round() + 1,
                         status.attempt() + 1, PhaseName(status.phase()), status.permille() / 10));
-    out.Say(fmt::format("{:.0f} tokens/s, loss {:.4f} (this region's own; neither leaves it)",
-                        status.tokens_per_second(), status.train_loss()));
+    if (status.tokens_per_second() > 0) {
+      out.Say(fmt::format("{:.0f} tokens/s, loss {:.4f} (this region's own; neither leaves it)",
+                          status.tokens_per_second(), status.train_loss()));
+    }
   } else {
     out.Say("idle");
   }
@@ -139,8 +144,9 @@ Status RunStatus(Context& context, const std::string& worker_file) {
       out.Say(fmt::format("  {}: {}", DigestOf(job.job()).brief(), rule));
     }
     if (job.needs_approval()) {
-      out.Say(fmt::format("  {}: concordat approve {} --worker {}", DigestOf(job.job()).brief(),
-                          DigestOf(job.job()).brief(), worker_file));
+      const std::string id = DigestOf(job.job()).brief();
+      out.Say(fmt::format("  {}: read it: concordat --config operator.yaml plan {}", id, id));
+      out.Say(fmt::format("  {}: then: concordat approve {} --worker {}", id, id, worker_file));
     }
   }
   return OkStatus();
@@ -158,7 +164,8 @@ Status RunDecide(Context& context, const DecideOptions& options, pb::DecideReque
   ASSIGN_OR_RETURN(const JobId job, FindRegionJob(status, options.job));
   ASSIGN_OR_RETURN(const std::string effect, client.Decide(job, decision));
   context.output.Json({{"job", job.hex()}, {"decision", word}, {"effect", effect}});
-  context.output.Say(fmt::format("{} {}: {}", word, job.brief(), effect));
+  // The worker's sentence names the job itself.
+  context.output.Say(effect);
   return OkStatus();
 }
 

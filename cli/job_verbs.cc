@@ -3,9 +3,12 @@
 
 #include <CLI/CLI.hpp>
 #include <memory>
+#include <sstream>
 #include <thread>
 
 #include "cli/plan_view.h"
+#include "cli/price.h"
+#include "cli/report.h"
 #include "cli/watch_view.h"
 #include "common/files.h"
 
@@ -61,7 +64,37 @@ struct PlanOptions {
   uint32_t wait_seconds = 10;
 };
 
+/// A job that the coordinator has, as its submitter signed it, for those who are to say yes to it.
+Status ShowJob(Context& context, const std::string& text) {
+  ASSIGN_OR_RETURN(const auto client, Client::Connect(context));
+  ASSIGN_OR_RETURN(const JobId job, client->FindJob(text));
+  ASSIGN_OR_RETURN(const pb::JobState state, client->State(job));
+  ASSIGN_OR_RETURN(const pb::RoundsReply rounds, client->Rounds(job));
+  ASSIGN_OR_RETURN(const policy::JobSpec spec, ReportedJob(job, state, rounds));
+  ASSIGN_OR_RETURN(const JobPrice price, PriceOf(spec, spec.rounds, AttemptsBegun(state, rounds)));
+  Output& out = context.output;
+  out.Json({{"job", job.hex()},
+            {"name", spec.name},
+            {"state", JobStateName(state.state())},
+            {"submitter", Printable(state.submitter())},
+            {"job_file", rounds.job_file()},
+            {"privacy", ToJson(price.plan)},
+            {"remarks", EpsilonRemarks(spec, price.plan)}});
+  out.Say(fmt::format("# job {}, {}, submitted by {}; this file has the job's id", job.hex(),
+                      JobStateName(state.state()), Printable(state.submitter())));
+  std::istringstream lines(rounds.job_file());
+  for (std::string line; std::getline(lines, line);) out.Say(Printable(line, SIZE_MAX));
+  out.Say(fmt::format("# planned epsilon after {} rounds: {}", spec.rounds,
+                      HumanEpsilon(price.plan.epsilon_local)));
+  for (const auto& remark : EpsilonRemarks(spec, price.plan)) out.Say("# " + remark);
+  return OkStatus();
+}
+
 Status RunPlan(Context& context, const PlanOptions& options) {
+  std::error_code error;
+  const bool could_be_a_file =
+      std::filesystem::exists(options.file, error) || options.file.find_first_of("./") != std::string::npos;
+  if (!could_be_a_file) return ShowJob(context, options.file);
   ASSIGN_OR_RETURN(const JobFile file, ReadJobFile(options.file));
   ASSIGN_OR_RETURN(const auto client, Client::Connect(context));
   RETURN_IF_ERROR(CheckCharter(file, options.file, client->me()));
@@ -150,8 +183,27 @@ class WatchScreen {
   PlainWatch plain_;
 };
 
+void Pause(const Context& context) {
+  if (context.surroundings.pause)
+    context.surroundings.pause(Millis(1000));
+  else
+    std::this_thread::sleep_for(Millis(1000));
+}
+
+/// A coordinator that is down now is waited for as one that goes down later.
+StatusOr<std::unique_ptr<Client>> ConnectPatiently(const Context& context, std::chrono::seconds patience) {
+  const Instant began = context.clock().Now();
+  while (true) {
+    auto client = Client::Connect(context);
+    const bool again = client.status().code() == StatusCode::kUnavailable;
+    if (!again || context.clock().Now() - began >= patience) return client;
+    Pause(context);
+  }
+}
+
 Status RunWatch(Context& context, const WatchOptions& options) {
-  ASSIGN_OR_RETURN(const auto client, Client::Connect(context));
+  ASSIGN_OR_RETURN(const auto client,
+                   ConnectPatiently(context, std::chrono::seconds(options.patience_seconds)));
   ASSIGN_OR_RETURN(const JobId job, client->FindJob(options.job));
   WatchScreen screen(context.output);
   std::optional<pb::JobState> last;
@@ -172,10 +224,7 @@ Status RunWatch(Context& context, const WatchOptions& options) {
     if (silent >= std::chrono::seconds(options.patience_seconds)) {
       return status.ok() ? Unavailable("the coordinator ends the stream before the job has ended") : status;
     }
-    if (context.surroundings.pause)
-      context.surroundings.pause(Millis(1000));
-    else
-      std::this_thread::sleep_for(Millis(1000));
+    Pause(context);
   }
   if (last->state() == pb::JobState::DONE) {
     context.output.Say(fmt::format("done. Next: concordat adapter pull {} --out DIR", job.brief()));
@@ -205,8 +254,11 @@ void AddJobVerbs(CLI::App& app, Context& context) {
   {
     auto o = std::make_shared<PlanOptions>();
     CLI::App* verb = app.add_subcommand("plan", "who would join, what crosses which border, what it costs");
-    verb->footer("Example: concordat --config operator.yaml plan job.yaml");
-    verb->add_option("job", o->file, "the job file")->required();
+    verb->footer(
+        "Example: concordat --config operator.yaml plan job.yaml\n"
+        "Example: concordat --config operator.yaml plan 3fa9c1d2    (what a region is asked to approve)");
+    verb->add_option("job", o->file, "the job file; or a job that is there, by id or name: shows its file")
+        ->required();
     verb->add_option("--wait", o->wait_seconds, "seconds to wait for regions' answers")
         ->check(CLI::Range(1, 600))
         ->capture_default_str();

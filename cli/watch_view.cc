@@ -222,13 +222,20 @@ std::vector<std::string> PlainWatch::Next(const pb::JobState& state) {
   std::vector<std::string> lines;
   const bool first = !last_.has_value();
   const auto changed = [&](auto get) { return first || get(*last_) != get(state); };
-  if (first || last_->state() != state.state()) {
-    lines.push_back(fmt::format("job {} {}: {}", DigestOf(state.job()).brief(), Printable(state.name(), 63),
-                                JobStateName(state.state())));
-  }
-  for (int i = first ? 0 : last_->rounds_size(); i < state.rounds_size(); ++i) {
+  const bool ended = HasEnded(state.state());
+  const bool turned = first || last_->state() != state.state();
+  const std::string head = fmt::format("job {} {}: {}", DigestOf(state.job()).brief(),
+                                       Printable(state.name(), 63), JobStateName(state.state()));
+  if (turned && !ended) lines.push_back(head);
+  for (int i = 0; i < state.rounds_size(); ++i) {
+    // A state holds the newest rounds only: what was said of the others stays said.
+    if (!first && last_->rounds_size() > 0 &&
+        state.rounds(i).round() <= last_->rounds(last_->rounds_size() - 1).round())
+      continue;
     lines.push_back(RoundLine(state.rounds(i), state.rounds_total()));
   }
+  // The end comes after the rounds that led to it; what regions answer to a job that is over says nothing.
+  if (turned && ended) lines.push_back(head);
   if (state.state() == pb::JobState::RUNNING && (changed([](const auto& s) { return s.step(); }) ||
                                                  changed([](const auto& s) { return s.attempt(); }) ||
                                                  changed([](const auto& s) { return s.rounds_done(); }))) {
@@ -237,6 +244,7 @@ std::vector<std::string> PlainWatch::Next(const pb::JobState& state) {
                                 StepName(state.step())));
   }
   for (const auto& region : state.regions()) {
+    if (ended) break;
     const pb::RegionState* before = nullptr;
     if (!first) {
       for (const auto& r : last_->regions())

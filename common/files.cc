@@ -37,6 +37,7 @@ Status ErrnoStatus(int error, std::string_view what, const std::filesystem::path
   StatusCode code = StatusCode::kInternal;
   if (error == ENOSPC || error == EDQUOT || error == EFBIG) code = StatusCode::kResourceExhausted;
   if (error == ENOENT || error == ENOTDIR) code = StatusCode::kNotFound;
+  if (error == EISDIR) code = StatusCode::kInvalidArgument;  // a folder was named where a file belongs
   if (error == EACCES || error == EPERM || error == EROFS) code = StatusCode::kPermissionDenied;
   char buffer[128];
   return MakeStatus(code,
