@@ -18,6 +18,7 @@
 #include "common/files.h"
 #include "privacy/crypto/x509.h"
 #include "worker/model/weight_source.h"
+#include "worker/rpc/setup.h"
 
 namespace concordat::cli {
 namespace {
@@ -294,13 +295,7 @@ void Doctor::CheckData() {
   } else {
     Add(Level::kOk, "dataset", data.string());
   }
-  const auto read = [&]() -> StatusOr<Digest> {
-    RETURN_IF_ERROR(CheckPrivateFile(card_->split_key));
-    ASSIGN_OR_RETURN(const Bytes key, ReadFile(card_->split_key, 4096));
-    if (key.size() != 32) return InvalidArgument("{}: expected 32 bytes", card_->split_key.string());
-    return Digest::From(key);
-  };
-  const auto key = read();
+  const auto key = worker::ReadSplitKey(card_->split_key);
   Add(key.status(), "split_key", card_->split_key.string(),
       "concordat region init makes one, of mode 0600; never change it later");
   if (key.ok()) split_key_ = *key;
@@ -375,6 +370,15 @@ void Doctor::CheckWorker(const policy::WorkerConfig& config) {
   if (card.ok()) {
     card_ = *std::move(card);
     CheckData();
+    Add(worker::CheckApart(config, *card_), "apart",
+        "keys, state and policy lie where the trainer cannot read",
+        "move what is named, or name other folders");
+  }
+  for (const path& folder : {config.state, config.scratch}) {
+    std::error_code error;
+    if (!std::filesystem::exists(folder, error)) continue;
+    if (const Status ours = MakePrivateFolder(folder); !ours.ok())
+      Add(ours, "state", "", "the worker does not start in a folder of somebody else's");
   }
   CheckTrainer(config);
 }

@@ -75,6 +75,15 @@ TEST_F(DoctorTest, ASplitKeyThatOthersMayReadIsNotReady) {
   EXPECT_THAT(texts_["split_key"], HasSubstr("chmod 600"));
 }
 
+TEST_F(DoctorTest, WhatTheWorkerRefusesToStartWithIsFoundBefore) {
+  std::filesystem::create_directories(dir_ / "de/state");
+  std::filesystem::permissions(dir_ / "de/state", std::filesystem::perms(0777));
+  EXPECT_EQ(Levels()["state"], "fail");
+  EXPECT_EQ(Levels()["apart"], "ok");
+  Change("de/dataset-card.yaml", "path: data", "path: .");
+  EXPECT_EQ(Levels()["apart"], "fail") << "the region's keys lie in the dataset's folder";
+}
+
 TEST_F(DoctorTest, AnOperatorsCertificateIsNamedAndNotRenewed) {
   Change("de/worker.yaml", "certificate: worker/cert.pem", "certificate: operator/cert.pem");
   Change("de/worker.yaml", "key: worker/key.pem", "key: operator/key.pem");
