@@ -26,6 +26,8 @@ constexpr auto kRules = std::to_array<Rule>({
      "the region accepts this base model under another licence than the job states"},
     {RuleCode::kBaseModelAbsent, "base_models.file",
      "the region does not have this base model on its disk, or the file has another hash"},
+    {RuleCode::kBaseModelShape, "base_models.shape",
+     "the job's base_model.shape is not what the base model's file says"},
     {RuleCode::kAdapterMethod, "adapters.methods", "the region does not accept this federated method"},
     {RuleCode::kAdapterTarget, "adapters.targets",
      "the adapter changes a layer that this region does not allow"},
@@ -80,7 +82,11 @@ constexpr auto kRules = std::to_array<Rule>({
      "the region has answered as many evaluation requests of this job as it allows"},
     {RuleCode::kSandboxRequired, "sandbox",
      "the region requires a sandbox around the trainer that its kernel cannot enforce"},
+    {RuleCode::kTrainerFails, "trainer",
+     "the region's trainer does not start or could not do this job; its operators have the reason in their "
+     "log"},
     {RuleCode::kApprovalDenied, "approval", "a person in the region has denied this job"},
+    {RuleCode::kApprovalPaused, "approval.pause", "a person in the region has paused this job"},
 });
 static_assert(std::is_sorted(kRules.begin(), kRules.end(),
                              [](const Rule& a, const Rule& b) { return a.code < b.code; }));

@@ -28,6 +28,7 @@ enum class RuleCode : uint16_t {
   kBaseModel = 201,
   kBaseModelLicense = 202,
   kBaseModelAbsent = 203,
+  kBaseModelShape = 204,
   kAdapterMethod = 301,
   kAdapterTarget = 302,
   kAdapterRank = 303,
@@ -63,7 +64,9 @@ enum class RuleCode : uint16_t {
   kArtefactEvaluation = 803,
   kEvaluationRequests = 804,
   kSandboxRequired = 901,
+  kTrainerFails = 902,
   kApprovalDenied = 911,
+  kApprovalPaused = 912,
 };
 
 struct Rule {

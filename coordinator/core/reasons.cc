@@ -71,7 +71,11 @@ std::string_view DropReasonText(DropReason reason) {
     case DropReason::kResultMismatch:
       return "it computed another result";
     case DropReason::kShuttingDown:
-      return "it is shutting down";
+      return "it was restarted and cannot go on";
+    case DropReason::kPaused:
+      return "its operator paused the job";
+    case DropReason::kDenied:
+      return "its operator denied the job";
   }
   return "unknown";
 }
@@ -96,7 +100,7 @@ DropReason ReasonOf(const secagg::DroppedSite& dropped) {
 }
 
 DropReason ReasonOfDropout(uint32_t code) {
-  return code >= 1 && code <= 8 ? static_cast<DropReason>(code + 10) : DropReason::kNone;
+  return code >= 1 && code <= 10 ? static_cast<DropReason>(code + 10) : DropReason::kNone;
 }
 
 }  // namespace concordat::coordinator

@@ -26,7 +26,7 @@ enum class AbortReason : uint8_t {
   kAttemptsSpent = 12,   // every attempt that the job allows for a round was aborted
   kUnsound = 13,         // no roster of the job's cohort satisfies the protocol's bounds
 };
-/// A sentence part for people, e.g. "too few sites uploaded in time".
+/// A sentence part for people, e.g. "too few sites uploaded".
 std::string_view AbortReasonText(AbortReason reason);
 AbortReason ReasonOf(secagg::Aborted::Code code);
 
@@ -49,6 +49,8 @@ enum class DropReason : uint8_t {
   kWithdrawn = 16,
   kResultMismatch = 17,
   kShuttingDown = 18,
+  kPaused = 19,
+  kDenied = 20,
 };
 std::string_view DropReasonText(DropReason reason);
 /// Of a site that secagg dropped at `phase`.

@@ -55,7 +55,7 @@ StatusOr<WorkerEvent> From(const pb::Progress& in) {
 StatusOr<WorkerEvent> From(const pb::Dropout& in) {
   Dropout out;
   ASSIGN_OR_RETURN(out.id, wire::FromProto(in.id()));
-  if (in.code() < pb::Dropout::TRAINER_FAILED || in.code() > pb::Dropout::SHUTTING_DOWN ||
+  if (in.code() < pb::Dropout::TRAINER_FAILED || in.code() > pb::Dropout::DENIED ||
       in.refusal() > 255) {
     return InvalidArgument("dropout: unknown code {} or refusal {}", static_cast<int>(in.code()),
                            in.refusal());

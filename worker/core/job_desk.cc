@@ -43,6 +43,10 @@ std::string_view DropoutName(DropoutCode code) {
       return "the result does not recompute";
     case DropoutCode::kShuttingDown:
       return "the worker went down";
+    case DropoutCode::kPaused:
+      return "the region's operator paused the job";
+    case DropoutCode::kDenied:
+      return "the region's operator denied the job";
   }
   return "unknown";
 }
@@ -89,7 +93,7 @@ void JobStanding::Apply(Decision decision) {
   }
 }
 
-JobAnswer AnswerOf(const Job& job, bool trainer_barred) {
+JobAnswer AnswerOf(const Job& job, TrainerHealth trainer) {
   JobAnswer answer;
   answer.job = job.id();
   answer.bytes_per_round = job.answer.bytes_per_round;
@@ -98,7 +102,10 @@ JobAnswer AnswerOf(const Job& job, bool trainer_barred) {
   answer.epsilon_budget = job.answer.epsilon_budget;
   answer.rules = policy::Codes(job.answer.refusals);
   if (job.base_model_absent) answer.rules.push_back(policy::RuleCode::kBaseModelAbsent);
-  if (trainer_barred) answer.rules.push_back(policy::RuleCode::kSandboxRequired);
+  if (job.base_model_differs) answer.rules.push_back(policy::RuleCode::kBaseModelShape);
+  if (trainer == TrainerHealth::kBarred) answer.rules.push_back(policy::RuleCode::kSandboxRequired);
+  if (trainer == TrainerHealth::kDown || job.trainer_failed)
+    answer.rules.push_back(policy::RuleCode::kTrainerFails);
   if (job.standing.denied || job.standing.halted) answer.rules.push_back(policy::RuleCode::kApprovalDenied);
   if (job.standing.withdrawn) {
     answer.verdict = Verdict::kWithdrawn;

@@ -10,6 +10,7 @@
 #include "policy/plan.h"
 #include "policy/signed_job.h"
 #include "worker/core/effects.h"
+#include "worker/core/trainer_desk.h"
 
 namespace concordat::worker {
 
@@ -48,6 +49,8 @@ struct Job {
   uint32_t rounds_done = 0;
   policy::RegionAnswer answer;
   bool base_model_absent = false;
+  bool base_model_differs = false;  // the job states another shape than the file has
+  bool trainer_failed = false;  // it could not do this job: until a restart, or until the operator says so
   JobStanding standing;
 
   std::optional<KnownAdapter> adapter;  // the newest that was verified
@@ -59,7 +62,7 @@ struct Job {
 };
 
 /// The verdict that follows from answer and standing, with the rules that go with it.
-JobAnswer AnswerOf(const Job& job, bool trainer_barred);
+JobAnswer AnswerOf(const Job& job, TrainerHealth trainer);
 
 /// Makes the adapter of round 0 and takes it as the newest if there is none. InvalidArgument as FirstAdapter.
 /// DataLoss when the journal knows another one.

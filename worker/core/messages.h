@@ -51,7 +51,7 @@ struct Progress {
   uint32_t permille = 0;
 };
 
-/// Why this worker leaves an attempt. kShuttingDown: it goes down, or went down since it entered.
+/// Why this worker leaves an attempt. kShuttingDown: it went down since it entered, and cannot go on with it.
 enum class DropoutCode : uint8_t {
   kTrainerFailed = 1,
   kPolicyRefused = 2,
@@ -61,6 +61,8 @@ enum class DropoutCode : uint8_t {
   kWithdrawn = 6,
   kResultMismatch = 7,
   kShuttingDown = 8,
+  kPaused = 9,
+  kDenied = 10,
 };
 std::string_view DropoutName(DropoutCode code);
 

@@ -1,6 +1,7 @@
 #include "worker/core/trainer_desk.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace concordat::worker {
 namespace {
@@ -122,10 +123,11 @@ void TrainerDesk::Back(std::string_view why, Instant now, Out& out) {
   progress_ = {};
   if (starting ? ++failed_starts_ >= options_.tries : false) {
     FailAll(Unavailable("the trainer does not start: {}", why), out);
-    failed_starts_ = 0;
-    backoff_ = Millis(0);
-    state_ = State::kOff;  // the next task tries anew
-    deadline_.reset();
+    if (!std::exchange(down_, true))
+      Log(out, LogLine::Level::kError, "trainer: it does not start: its jobs are refused until it does");
+    backoff_ = options_.longest_backoff;
+    state_ = State::kBackoff;
+    deadline_ = now + backoff_;
     return;
   }
   if (state_ == State::kBusy && ++tries_ >= options_.tries) {
@@ -142,6 +144,10 @@ void TrainerDesk::Back(std::string_view why, Instant now, Out& out) {
 void TrainerDesk::OnReady(const sandbox::Ready& ready, Instant now, Out& out) {
   ready_ = ready;
   failed_starts_ = 0;
+  if (std::exchange(down_, false)) {
+    backoff_ = Millis(0);
+    Log(out, LogLine::Level::kInfo, "trainer: it starts again");
+  }
   if (options_.configure.sandbox_required && ready.lockdown != sandbox::Ready::Lockdown::kFull) {
     Log(out, LogLine::Level::kError,
         "trainer: this kernel does not lock it down as the policy demands (sandbox: required)");
@@ -168,6 +174,7 @@ void TrainerDesk::OnFailed(const sandbox::Failed& failed, Instant now, Out& out)
     case State::kPreparing: {
       Log(out, LogLine::Level::kError, fmt::format("trainer: cannot prepare: {}", failed.what));
       const JobId job = *prepared_;
+      out.unprepared.push_back(job);
       prepared_.reset();
       prepares_.erase(job);
       for (auto it = queue_.begin(); it != queue_.end();) {
@@ -232,6 +239,7 @@ void TrainerDesk::OnTimer(Instant now, Out& out) {
   if (state_ == State::kBackoff) {
     if (queue_.empty() && prepares_.empty()) {
       state_ = State::kOff;
+      down_ = false;
       deadline_.reset();
       return;
     }
@@ -245,6 +253,8 @@ void TrainerDesk::Rest(Out& out) {
   if (!queue_.empty() || state_ == State::kOff || state_ == State::kBarred) return;
   if (state_ != State::kBackoff) out.commands.push_back(StopTrainer{});
   state_ = State::kOff;
+  down_ = false;  // the next job finds out
+  failed_starts_ = 0;
   deadline_.reset();
   prepared_.reset();
 }

@@ -45,6 +45,10 @@ struct DeskOptions {
   uint32_t tries = 3;  // of a task whose trainer dies, and of a start
 };
 
+/// Whether jobs may count on the trainer. kDown: it did not start, `tries` times in a row; it is tried again
+/// from time to time and kWorks once it has said that it is ready.
+enum class TrainerHealth : uint8_t { kWorks, kDown, kBarred };
+
 /// Who works with the trainer: one process, one task at a time, first come first served.
 ///
 ///   kOff ─task→ kStarting ─Ready→ kIdle ─Prepare→ kPreparing ─Prepared→ kIdle ─task→ kBusy ─answer→ kIdle
@@ -59,6 +63,7 @@ class TrainerDesk {
   struct Out {
     std::vector<Command> commands;
     std::vector<TaskOutcome> outcomes;
+    std::vector<JobId> unprepared;  // the trainer cannot prepare them
     std::vector<LogLine> log;
   };
 
@@ -77,6 +82,10 @@ class TrainerDesk {
   void Rest(Out& out);
 
   State state() const { return state_; }
+  TrainerHealth health() const {
+    if (state_ == State::kBarred) return TrainerHealth::kBarred;
+    return down_ ? TrainerHealth::kDown : TrainerHealth::kWorks;
+  }
   std::optional<Instant> deadline() const { return deadline_; }
   /// What the trainer last said about itself; nullopt before it was ready.
   const std::optional<sandbox::Ready>& ready() const { return ready_; }
@@ -105,6 +114,7 @@ class TrainerDesk {
   std::optional<sandbox::Ready> ready_;
   sandbox::TrainerProgress progress_;
   uint32_t failed_starts_ = 0;
+  bool down_ = false;
   uint32_t tries_ = 0;  // of the front task
   Millis backoff_{0};
 };

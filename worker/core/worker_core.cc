@@ -10,6 +10,8 @@ namespace {
 
 /// Jobs that are remembered; beyond it one that has nothing under way is forgotten.
 constexpr size_t kMaxJobs = 64;
+/// A job file is a stranger's: what is said of it in the log has an end.
+constexpr size_t kMaxReasonBytes = 1024;
 /// Smallest step of progress that is worth a message.
 constexpr uint32_t kProgressStep = 10;
 
@@ -125,8 +127,7 @@ StatusOr<Job> WorkerCore::OpenNotice(const JobNotice& notice, Instant now) const
   ASSIGN_OR_RETURN(job.layout, AdapterLayout::Make(job.facts.spec.base_model.shape, job.facts.spec.adapter));
   job.base_model_absent = job.facts.spec.base_model.sha256 != p_.base_model;
   // The adapter's length follows from the shape: it is not believed, else a job could ask for any memory.
-  if (!job.base_model_absent && !(job.facts.spec.base_model.shape == p_.base_shape))
-    return InvalidArgument("the job states another shape than its base model has");
+  job.base_model_differs = !job.base_model_absent && !(job.facts.spec.base_model.shape == p_.base_shape);
   if (const auto it = standings_.find(job.id()); it != standings_.end()) job.standing = it->second;
   if (const auto it = chains_.find(job.id()); it != chains_.end()) job.chain = it->second;
   return job;
@@ -148,8 +149,11 @@ void WorkerCore::OnNotice(const JobNotice& notice, Instant now) {
   StatusOr<Job> opened = OpenNotice(notice, now);
   if (!opened.ok()) {
     // Without a verified submitter there is no job to name: only the file's bytes are known.
-    Say(LogLine::Level::kWarning, fmt::format("a job was refused: {}", Message(opened.status())));
     const auto peer = policy::CheckPeer(p_.charter, notice.job.submitter_chain, now);
+    const std::string name =
+        peer.ok() ? "job " + policy::JobIdOf(notice.job.file, peer->id).brief() : std::string("a job");
+    Say(LogLine::Level::kWarning,
+        fmt::format("{}: refused: {}", name, Message(opened.status()).substr(0, kMaxReasonBytes)));
     JobAnswer answer;
     answer.verdict = Verdict::kRefused;
     answer.job = peer.ok() ? policy::JobIdOf(notice.job.file, peer->id) : JobId{};
@@ -181,12 +185,17 @@ void WorkerCore::OnNotice(const JobNotice& notice, Instant now) {
   job->ended = job->ended && !notice.run;
   job->rounds_done = std::max(job->rounds_done, std::min(notice.rounds_done, job->facts.spec.rounds));
   Requote(*job, now);
-  const JobAnswer answer = AnswerOf(*job, desk_.state() == TrainerDesk::State::kBarred);
+  const JobAnswer answer = AnswerOf(*job, desk_.health());
   fx_.send.push_back(answer);
   for (const policy::Refusal& refusal : job->answer.refusals)
     Say(LogLine::Level::kInfo,
         fmt::format("job {}: {}: {}", job->id().brief(),
                     policy::DescribeRule(static_cast<uint32_t>(refusal.code)), refusal.detail));
+  if (job->base_model_absent || job->base_model_differs)
+    Say(LogLine::Level::kInfo, fmt::format("job {}: {}", job->id().brief(),
+                                           policy::DescribeRule(static_cast<uint32_t>(
+                                               job->base_model_absent ? policy::RuleCode::kBaseModelAbsent
+                                                                      : policy::RuleCode::kBaseModelShape))));
   if (job->run && answer.verdict == Verdict::kEligible) WarmUp(*job, now);
   if (const auto asleep = asleep_.find(job->id());
       job->run && asleep != asleep_.end() && !walks_.contains(job->id()))
@@ -221,13 +230,14 @@ StatusOr<WorkerCore::DecisionReply> WorkerCore::OnDecision(const JobId& id, Deci
   fx_.records.emplace_back(DecisionTaken{id, decision});
   job->standing.Apply(decision);
   standings_[id] = job->standing;
+  if (decision == Decision::kResume || decision == Decision::kApprove) job->trainer_failed = false;
   std::string text = fmt::format("job {}: {}", id.brief(), DecisionName(decision));
   if (decision == Decision::kWithdraw || decision == Decision::kDeny || decision == Decision::kPause) {
     if (decision == Decision::kPause && left) {
       text += "; the attempt that is under way ends first";
     } else if (open != open_.end()) {
       text += left ? "; a masked vector had left, its charge stands" : "; nothing had left, keys are erased";
-      Leave(id, DropoutCode::kWithdrawn, secagg::RefusalCode::kNone, now);
+      Leave(id, AwayCode(*job), secagg::RefusalCode::kNone, now);
     } else {
       text += "; no attempt was open";
     }
@@ -235,11 +245,12 @@ StatusOr<WorkerCore::DecisionReply> WorkerCore::OnDecision(const JobId& id, Deci
     held_.erase(id);
     walks_.erase(id);
     GiveUp(id);
+    WithholdAll(*job);
     TrainerDesk::Out out;
     desk_.Cancel(id, now, out);
     Apply(std::move(out), now);
   }
-  const JobAnswer answer = AnswerOf(*job, desk_.state() == TrainerDesk::State::kBarred);
+  const JobAnswer answer = AnswerOf(*job, desk_.health());
   fx_.send.push_back(answer);
   if (job->run && !job->ended && answer.verdict == Verdict::kEligible) WarmUp(*job, now);
   Say(LogLine::Level::kInfo, text);
@@ -252,18 +263,47 @@ void WorkerCore::Apply(TrainerDesk::Out out, Instant now) {
   for (Command& command : out.commands) fx_.commands.push_back(std::move(command));
   for (LogLine& line : out.log) Say(line.level, std::move(line.text));
   for (TaskOutcome& outcome : out.outcomes) OnOutcome(std::move(outcome), now);
+  for (const JobId& id : out.unprepared)
+    if (Job* job = FindJob(id)) BarFromTrainer(*job);
 }
 
 Effects WorkerCore::OnTrainer(const TrainerEvent& event, Instant now) {
-  const bool barred = desk_.state() == TrainerDesk::State::kBarred;
+  const TrainerHealth before = desk_.health();
   TrainerDesk::Out out;
   desk_.On(event, now, out);
   Apply(std::move(out), now);
-  if (!barred && desk_.state() == TrainerDesk::State::kBarred) {
-    for (const auto& [id, job] : jobs_)
-      if (job.run && !job.ended) fx_.send.push_back(AnswerOf(job, true));
-  }
+  TellHealth(before, now);
   return Done(now);
+}
+
+/// Jobs that run learn what the trainer has become able or unable to do: a region that cannot train must not
+/// be counted on, since the others pay for an attempt that it breaks.
+void WorkerCore::TellHealth(TrainerHealth before, Instant now) {
+  if (desk_.health() == before) return;
+  for (const auto& [id, job] : jobs_) {
+    if (!job.run || job.ended) continue;
+    fx_.send.push_back(AnswerOf(job, desk_.health()));
+    if (AnswerOf(job, desk_.health()).verdict == Verdict::kEligible) WarmUp(job, now);
+  }
+}
+
+/// Nothing of `job` is given to the trainer again before a restart or a word of the operator's.
+void WorkerCore::BarFromTrainer(Job& job) {
+  if (std::exchange(job.trainer_failed, true)) return;
+  Say(LogLine::Level::kError,
+      fmt::format("job {}: refused until this worker is restarted or `concordat resume` is said: the trainer "
+                  "could not do it",
+                  job.id().brief()));
+  if (job.run && !job.ended) fx_.send.push_back(AnswerOf(job, desk_.health()));
+}
+
+/// Why this region does not take an offer of a job that it knows.
+DropoutCode WorkerCore::AwayCode(const Job& job) const {
+  if (job.standing.denied) return DropoutCode::kDenied;
+  if (job.standing.withdrawn) return DropoutCode::kWithdrawn;
+  if (job.standing.paused) return DropoutCode::kPaused;
+  const bool fails = job.trainer_failed || desk_.health() == TrainerHealth::kDown;
+  return fails ? DropoutCode::kTrainerFailed : DropoutCode::kPolicyRefused;
 }
 
 void WorkerCore::OnOutcome(TaskOutcome outcome, Instant now) {
@@ -296,10 +336,11 @@ void WorkerCore::OnOutcome(TaskOutcome outcome, Instant now) {
   }
   Say(LogLine::Level::kError,
       fmt::format("job {} round {}: {}", task.job.brief(), task.round, Message(status)));
-  Leave(task.job,
-        status.code() == StatusCode::kPermissionDenied ? DropoutCode::kPolicyRefused
-                                                       : DropoutCode::kTrainerFailed,
+  const bool barred = status.code() == StatusCode::kPermissionDenied;
+  Leave(task.job, barred ? DropoutCode::kPolicyRefused : DropoutCode::kTrainerFailed,
         secagg::RefusalCode::kNone, now);
+  // One that does not start at all refuses every job until it does.
+  if (!barred && desk_.health() == TrainerHealth::kWorks) BarFromTrainer(*job);
 }
 
 // ---- Ends.
@@ -343,10 +384,12 @@ Effects WorkerCore::OnStorageFailed(Effects failed, Instant now) {
 
 Effects WorkerCore::OnShutdown(Instant now) {
   stopping_ = true;
-  // A result that is not checked yet is checked by the next process: what it needs stays sealed.
-  std::erase_if(open_, [](const auto& open) { return open.second.result.has_value(); });
-  while (!open_.empty())
-    Leave(open_.begin()->first, DropoutCode::kShuttingDown, secagg::RefusalCode::kNone, now);
+  // As if it were killed: what the next process needs stays sealed, and nobody is told that it is gone.
+  for (const auto& [job, open] : open_)
+    Say(LogLine::Level::kInfo,
+        fmt::format("{}: kept while {}: goes on when this worker is started again soon",
+                    open.offer.body.id.Brief(), secagg::WorkerPhaseName(open.round.phase())));
+  open_.clear();
   held_.clear();
   walks_.clear();
   fx_.commands.push_back(StopTrainer{});
@@ -367,10 +410,12 @@ Effects WorkerCore::OnTimer(Instant now) {
     Close(job);
   }
   GiveUpLate(now);
+  const TrainerHealth before = desk_.health();
   TrainerDesk::Out out;
   desk_.OnTimer(now, out);
   if (rest_at_ && now >= *rest_at_) desk_.Rest(out);
   Apply(std::move(out), now);
+  TellHealth(before, now);
   ReleaseHeld(now);
   return Done(now);
 }
@@ -419,7 +464,7 @@ CoreStatus WorkerCore::status() const {
   status.trainer_barred = desk_.state() == TrainerDesk::State::kBarred;
   status.last_error = last_error_;
   for (const auto& [id, job] : jobs_)
-    status.jobs.push_back({id, job.facts.spec.name, job.facts.submitter, AnswerOf(job, status.trainer_barred),
+    status.jobs.push_back({id, job.facts.spec.name, job.facts.submitter, AnswerOf(job, desk_.health()),
                            job.answer.needs_approval && !job.standing.approved});
   return status;
 }

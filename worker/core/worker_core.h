@@ -96,7 +96,8 @@ class WorkerCore {
   /// Something of `failed` that had to be durable could not be written: every open attempt ends. Of `failed`
   /// only goodbyes are still carried out: they promise nothing, and nobody waits for this worker then.
   Effects OnStorageFailed(Effects failed, Instant now);
-  /// The process is about to end: every open attempt ends, keys are erased.
+  /// The process is about to end in good order: keys are erased from memory. Open attempts stay sealed and
+  /// on record, like those of a process that is killed: the next one goes on with them, if it comes in time.
   Effects OnShutdown(Instant now);
   struct DecisionReply {
     Effects effects;
@@ -160,6 +161,9 @@ class WorkerCore {
   void Say(LogLine::Level level, std::string text);
   void Apply(TrainerDesk::Out out, Instant now);
   void OnOutcome(TaskOutcome outcome, Instant now);
+  void TellHealth(TrainerHealth before, Instant now);
+  void BarFromTrainer(Job& job);
+  DropoutCode AwayCode(const Job& job) const;
   void OnNotice(const JobNotice& notice, Instant now);
   void OnJobEnded(const JobEnded& ended, Instant now);
   StatusOr<Job> OpenNotice(const JobNotice& notice, Instant now) const;
@@ -193,6 +197,7 @@ class WorkerCore {
   void Receipts(const AttemptId& id, uint64_t bytes, const Digest& sha256, Instant now);
   void Receive(policy::Receipt receipt, policy::ArtefactKind kind, policy::RuleCode rule, uint64_t bytes);
   void KeepAccepted(const std::map<std::string, Evidence>& accepted);
+  void Keep(const Evidence& evidence);
   void KeepEvidence(const AttemptId& id, std::string_view name, Bytes body,
                     const crypto::Signature& signature);
 
@@ -226,6 +231,8 @@ class WorkerCore {
   void ChargeEvaluation(const Digest& request, Instant now);
   void Release(const Digest& request, const ChargeOutcome& outcome, Instant now);
   void Answer(const JobId& job, EvaluationCell cell);
+  void Withhold(const JobId& job, const Digest& request, policy::RuleCode rule);
+  void WithholdAll(const Job& job);
   std::vector<policy::Refusal> ReleaseRefusals(const Job& job, const LedgerCharge& charge, Instant now) const;
   policy::SandboxState Sandbox() const;
 
@@ -246,6 +253,7 @@ class WorkerCore {
   std::map<Digest, Evaluation> evaluations_;
   std::vector<EvaluationCell> unsent_cells_;
   uint64_t refused_offers_kept_ = 0;
+  std::map<JobId, uint64_t> evidence_bytes_;
 
   // From the journal, grown as it grows.
   std::set<AttemptId> entered_;

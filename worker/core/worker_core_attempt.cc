@@ -16,6 +16,9 @@ using secagg::WorkerPhase;
 /// Refused offers that are kept as evidence: a coordinator must not fill the region's disk with them.
 constexpr uint32_t kMaxRefusedOffersKept = 256;
 
+/// Of one job, by one process: several times what a whole attempt of the largest cohort leaves.
+constexpr uint64_t kMaxEvidenceBytes = 32 << 20;
+
 // Names of evidence files.
 std::string_view NameOf(const secagg::Keys&) { return "keys"; }
 std::string_view NameOf(const secagg::Delivery&) { return "delivery"; }
@@ -60,12 +63,26 @@ void WorkerCore::RefuseOffer(const Signed<secagg::Offer>& offer, DropoutCode cod
 }
 
 void WorkerCore::KeepAccepted(const std::map<std::string, Evidence>& accepted) {
-  for (const auto& [name, evidence] : accepted) fx_.evidence.push_back(evidence);
+  for (const auto& [name, evidence] : accepted) Keep(evidence);
 }
 
 void WorkerCore::KeepEvidence(const AttemptId& id, std::string_view name, Bytes body,
                               const crypto::Signature& signature) {
-  fx_.evidence.push_back({id, std::string(name), std::move(body), signature});
+  Keep({id, std::string(name), std::move(body), signature});
+}
+
+/// Proof of one broken rule is proof: a coordinator that breaks them again and again must not fill the
+/// region's disk with what it says.
+void WorkerCore::Keep(const Evidence& evidence) {
+  uint64_t& kept = evidence_bytes_[evidence.id.job];
+  if (evidence.body.size() > kMaxEvidenceBytes - std::min(kept, kMaxEvidenceBytes)) {
+    Say(LogLine::Level::kWarning,
+        fmt::format("{}: {} is not kept as evidence: there are {} bytes of this job", evidence.id.Brief(),
+                    evidence.name, kept));
+    return;
+  }
+  kept += evidence.body.size();
+  fx_.evidence.push_back(evidence);
 }
 
 void WorkerCore::OnOffer(const Signed<secagg::Offer>& offer, Instant now) {
@@ -83,11 +100,9 @@ void WorkerCore::OnOffer(const Signed<secagg::Offer>& offer, Instant now) {
   Job* job = FindJob(id.job);
   if (job == nullptr || !job->run)
     return RefuseOffer(offer, DropoutCode::kPolicyRefused, PermissionDenied("a job that was not announced"));
-  const Verdict verdict = AnswerOf(*job, desk_.state() == TrainerDesk::State::kBarred).verdict;
+  const Verdict verdict = AnswerOf(*job, desk_.health()).verdict;
   if (verdict != Verdict::kEligible) {
-    const bool away = verdict == Verdict::kWithdrawn || verdict == Verdict::kPaused;
-    return RefuseOffer(offer, away ? DropoutCode::kWithdrawn : DropoutCode::kPolicyRefused,
-                       PermissionDenied("this region does not take part in the job"));
+    return RefuseOffer(offer, AwayCode(*job), PermissionDenied("this region does not take part in the job"));
   }
   // A newer attempt or round says that the open one is over. Its sum may still be on the way, though: then
   // the offer waits, because it starts from what that sum makes.
@@ -232,8 +247,11 @@ void WorkerCore::OnRoundMessage(const Signed<T>& message, Instant now) {
   if (!effects.ok()) {
     Say(LogLine::Level::kWarning,
         fmt::format("{}: {} refused: {}", id.Brief(), name, Message(effects.status())));
-    KeepAccepted(open.accepted);
-    KeepEvidence(id, name + "-refused", secagg::Canonical(message.body), message.signature);
+    // What the coordinator has not signed proves nothing against it.
+    if (secagg::CheckSignature(coordinator_, message).ok()) {
+      KeepAccepted(open.accepted);
+      KeepEvidence(id, name + "-refused", secagg::Canonical(message.body), message.signature);
+    }
     Leave(id.job, DropoutCode::kProtocolViolation, secagg::RefusalCodeOf(effects.status()), now);
     return;
   }

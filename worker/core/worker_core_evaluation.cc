@@ -44,6 +44,30 @@ void WorkerCore::Answer(const JobId& job_id, EvaluationCell cell) {
     unsent_cells_.push_back(std::move(cell));
 }
 
+/// Ends an evaluation without a figure. Not kept: the operator may change the policy and the researcher ask
+/// again.
+void WorkerCore::Withhold(const JobId& job, const Digest& request, policy::RuleCode rule) {
+  evaluations_.erase(request);
+  Say(LogLine::Level::kInfo, fmt::format("job {}: evaluation withheld: {}", job.brief(),
+                                         policy::DescribeRule(static_cast<uint32_t>(rule))));
+  EvaluationCell cell{request, CellState::kWithheld, {}, rule, 0};
+  if (connected_)
+    fx_.send.push_back(std::move(cell));
+  else if (unsent_cells_.size() < kMaxUnsentCells)
+    unsent_cells_.push_back(std::move(cell));
+}
+
+/// The operator has stopped `job`: what was being evaluated for it is answered, and forgotten.
+void WorkerCore::WithholdAll(const Job& job) {
+  std::vector<Digest> open;
+  for (const auto& [request, evaluation] : evaluations_)
+    if (evaluation.request.job == job.id()) open.push_back(request);
+  const bool paused = job.standing.paused && !job.standing.denied && !job.standing.withdrawn;
+  for (const Digest& request : open)
+    Withhold(job.id(), request,
+             paused ? policy::RuleCode::kApprovalPaused : policy::RuleCode::kApprovalDenied);
+}
+
 std::vector<policy::Refusal> WorkerCore::ReleaseRefusals(const Job& job, const LedgerCharge& charge,
                                                          Instant now) const {
   policy::LedgerView view;
@@ -58,6 +82,8 @@ std::vector<policy::Refusal> WorkerCore::ReleaseRefusals(const Job& job, const L
   const bool unasked = job.answer.needs_approval && !job.standing.approved;
   if (refusals.empty() && (unasked || job.standing.denied || job.standing.withdrawn || job.standing.halted))
     refusals.push_back({policy::RuleCode::kApprovalDenied, "the operator has not said yes"});
+  if (refusals.empty() && job.standing.paused)
+    refusals.push_back({policy::RuleCode::kApprovalPaused, "the operator has paused the job"});
   return refusals;
 }
 
@@ -68,7 +94,7 @@ void WorkerCore::OnEvaluationRequest(const EvaluationRequest& request, Instant n
   Job* job = FindJob(request.job);
   if (evaluations_.contains(request.request)) return;  // a repeat: the answer is under way
   if (job == nullptr || request.adapters.empty() || request.adapters.size() > kMaxModelsInRequest ||
-      job->base_model_absent || evaluations_.size() >= kMaxEvaluations)
+      job->base_model_absent || job->base_model_differs || evaluations_.size() >= kMaxEvaluations)
     return Answer(request.job, std::move(cell));
   if (const auto said = job->cells.find(request.request); said != job->cells.end()) {
     // Fresh noise over the same figures would average out: a repeat gets the same cell.
@@ -86,13 +112,8 @@ void WorkerCore::OnEvaluationRequest(const EvaluationRequest& request, Instant n
   if (curve.ok()) evaluation.charge.curve = *std::move(curve);
   const auto refusals = ReleaseRefusals(*job, evaluation.charge, now);
   if (!refusals.empty() || evaluation.charge.curve.empty()) {
-    cell.state = CellState::kWithheld;
-    cell.rule = refusals.empty() ? policy::RuleCode::kArtefactEvaluation : refusals.front().code;
-    Say(LogLine::Level::kInfo, fmt::format("job {}: evaluation withheld: {}", request.job.brief(),
-                                           policy::DescribeRule(static_cast<uint32_t>(cell.rule))));
-    // Not kept: the operator may change the policy and the researcher ask again.
-    fx_.send.push_back(std::move(cell));
-    return;
+    return Withhold(request.job, request.request,
+                    refusals.empty() ? policy::RuleCode::kArtefactEvaluation : refusals.front().code);
   }
   Evaluation& placed = evaluations_.emplace(request.request, std::move(evaluation)).first->second;
   WarmUp(*job, now);
@@ -171,10 +192,8 @@ void WorkerCore::ChargeEvaluation(const Digest& request, Instant now) {
   evaluation.charge.attempt.attempt = p_.ledger->CountOf(ChargeKind::kEvaluation, evaluation.request.job);
   const auto refusals = ReleaseRefusals(jobs_.at(evaluation.request.job), evaluation.charge, now);
   if (!refusals.empty()) {
-    EvaluationCell cell{request, CellState::kWithheld, {}, refusals.front().code, 0};
     const JobId job = evaluation.request.job;
-    evaluations_.erase(request);
-    return Answer(job, std::move(cell));
+    return Withhold(job, Digest(request), refusals.front().code);
   }
   evaluation.charging = true;
   fx_.charges.push_back(evaluation.charge);

@@ -63,7 +63,7 @@ void WorkerCore::Halt(const JobId& id) {
   Job* job = FindJob(id);
   if (job == nullptr) return;
   job->standing.halted = true;
-  fx_.send.push_back(AnswerOf(*job, desk_.state() == TrainerDesk::State::kBarred));
+  fx_.send.push_back(AnswerOf(*job, desk_.health()));
 }
 
 /// Whether what the newest result of `job` made is still to be recomputed here, now or once the attempt that

@@ -175,5 +175,52 @@ TEST(EvaluationTest, AJobThatWaitsForApprovalReleasesNothing) {
   EXPECT_EQ(f.regions[0]->Sent<EvaluationCell>()[0].rule, policy::RuleCode::kApprovalDenied);
 }
 
+void Decide(Region& region, const JobId& job, Decision decision) {
+  auto reply = region.core->OnDecision(job, decision, region.now);
+  ASSERT_OK(reply);
+  region.Apply(std::move(reply->effects));
+  region.Settle();
+}
+
+TEST(EvaluationTest, APausedJobIsNotEvaluated) {
+  Federation f;
+  f.StartAll();
+  f.Notify();
+  Region& region = *f.regions[0];
+  Decide(region, f.job.id, Decision::kPause);
+  region.Receive(Ask(f, "one", {Digest{}}));
+  ASSERT_EQ(region.Sent<EvaluationCell>().size(), 1u);
+  EXPECT_EQ(region.Sent<EvaluationCell>()[0].state, CellState::kWithheld);
+  EXPECT_EQ(region.Sent<EvaluationCell>()[0].rule, policy::RuleCode::kApprovalPaused);
+  EXPECT_TRUE(region.ledger->entries().empty());
+  Decide(region, f.job.id, Decision::kResume);
+  region.Receive(Ask(f, "one", {Digest{}}));
+  EXPECT_EQ(region.Sent<EvaluationCell>().back().state, CellState::kReleased);
+}
+
+TEST(EvaluationTest, ADecisionWhileAnEvaluationIsUnderWayWithholdsItAndLeavesNothingBehind) {
+  for (const Decision decision : {Decision::kPause, Decision::kDeny}) {
+    Federation f;
+    f.StartAll();
+    f.Notify();
+    Region& region = *f.regions[0];
+    region.hold_fetch = true;
+    for (int i = 0; i < 20; ++i) {  // more than may be under way at once
+      region.Receive(Ask(f, fmt::format("number {}", i), {f.adapter_hash}));
+      ASSERT_EQ(region.Sent<EvaluationCell>().size(), static_cast<size_t>(i)) << "it waits for its adapter";
+      Decide(region, f.job.id, decision);
+      const auto cells = region.Sent<EvaluationCell>();
+      ASSERT_EQ(cells.size(), static_cast<size_t>(i) + 1);
+      EXPECT_EQ(cells.back().state, CellState::kWithheld);
+      EXPECT_EQ(cells.back().rule, decision == Decision::kPause ? policy::RuleCode::kApprovalPaused
+                                                                : policy::RuleCode::kApprovalDenied);
+      Decide(region, f.job.id, decision == Decision::kPause ? Decision::kResume : Decision::kApprove);
+    }
+    region.FinishFetch();
+    EXPECT_EQ(region.Sent<EvaluationCell>().size(), 20u);
+    EXPECT_TRUE(region.ledger->entries().empty());
+  }
+}
+
 }  // namespace
 }  // namespace concordat::worker

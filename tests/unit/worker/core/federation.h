@@ -290,6 +290,8 @@ class Region {
   double bits_per_byte = 1.25;
   bool hold_training = false;
   bool training_fails = false;
+  bool preparing_fails = false;
+  bool starting_fails = false;
   bool hold_upload = false;    // the process dies before y_i is stored
   bool hold_uploaded = false;  // y_i is stored, and not yet sent
   bool upload_fails = false;
@@ -322,8 +324,10 @@ class Region {
     told.push_back(tell.message);
     if (const auto* prepare = std::get_if<sandbox::Prepare>(&tell.message)) {
       layout_ = *AdapterLayout::Make(prepare->shape, prepare->adapter);
+      if (preparing_fails) return Said(sandbox::Failed{8, "no memory"});
       Said(sandbox::Prepared{});
     } else if (std::holds_alternative<sandbox::Configure>(tell.message)) {
+      if (starting_fails) return Said(sandbox::Failed{3, "no documents"});
       Said(sandbox::Ready{lockdown, {2, 32, 64, 4, 2, 8}, 10, 2, 1000});
     } else if (std::holds_alternative<sandbox::Train>(tell.message)) {
       EXPECT_NE(tell.weights, nullptr);

@@ -53,6 +53,24 @@ TEST(WorkerResumeTest, KilledWhileTrainingItTrainsAgainAndIsASurvivor) {
   ExpectDoneWithAll(f);
 }
 
+TEST(WorkerResumeTest, EndedInGoodOrderItGoesOnLikeOneThatWasKilled) {
+  for (const bool trained : {false, true}) {
+    Federation f;
+    Region& region = *f.regions[1];
+    (trained ? region.hold_uploaded : region.hold_training) = true;
+    f.PlayFirstAttempt();
+    ASSERT_EQ(f.round().phase(), CoordinatorPhase::kInput);
+    region.Apply(region.core->OnShutdown(region.now));
+    EXPECT_TRUE(region.Sent<Dropout>().empty());
+    EXPECT_EQ(region.cancelled_uploads, 0);
+    EXPECT_EQ(region.sealed.size(), 1u);
+    region.hold_training = false;
+    f.Restart(2);
+    f.Run();
+    ExpectDoneWithAll(f);
+  }
+}
+
 TEST(WorkerResumeTest, KilledBeforeTheOthersHaveAdvertisedItKeepsItsKeys) {
   Federation f;
   f.regions[1]->hold_training = true;

@@ -419,6 +419,42 @@ TEST(WorkerCoreTest, ARefusedKeyMessageEndsTheAttemptWithEvidence) {
   EXPECT_EQ(region.core->status().attempt, AttemptId{});
 }
 
+TEST(WorkerCoreTest, AMessageThatTheCoordinatorDidNotSignIsNoEvidenceAgainstIt) {
+  Federation f;
+  f.StartAll();
+  f.Notify();
+  Region& region = *f.regions[0];
+  region.hold_training = true;
+  region.Receive(f.SignedOffer(0, 0));
+  secagg::Keys keys;
+  keys.id = {f.job.id, 0, 0};
+  auto message = secagg::Sign(f.coordinator.key, keys);
+  message.signature[0] ^= 1;
+  region.Receive(message);
+  EXPECT_EQ(region.Sent<Dropout>().back().refusal, secagg::RefusalCode::kBadSignature);
+  EXPECT_TRUE(region.evidence.empty());
+}
+
+TEST(WorkerCoreTest, AJobsEvidenceHasAnEnd) {
+  Federation f;
+  f.StartAll();
+  f.Notify();
+  Region& region = *f.regions[0];
+  region.hold_training = true;
+  uint64_t bytes = 0;
+  for (AttemptIndex i = 0; i < 3; ++i) {
+    region.Receive(f.SignedOffer(0, i));
+    secagg::Keys keys;
+    keys.id = {f.job.id, 0, i};
+    keys.chains = {std::string(12 << 20, 'x')};
+    region.Receive(secagg::Sign(f.coordinator.key, keys));
+    ASSERT_EQ(region.Sent<Dropout>().size(), i + 1u);
+  }
+  for (const Evidence& e : region.evidence) bytes += e.body.size();
+  EXPECT_GT(bytes, uint64_t{20} << 20) << "the first ones are kept";
+  EXPECT_LE(bytes, uint64_t{32} << 20);
+}
+
 TEST(WorkerCoreTest, MessagesOfAttemptsThatAreNotOpenChangeNothing) {
   Federation f;
   f.StartAll();
@@ -642,7 +678,7 @@ TEST(WorkerCoreTest, APausedJobSitsOutUntilItIsResumed) {
   region.Apply(std::move(reply->effects));
   EXPECT_EQ(region.Sent<JobAnswer>().back().verdict, Verdict::kPaused);
   region.Receive(f.SignedOffer(0, 0));
-  EXPECT_EQ(region.Sent<Dropout>().back().code, DropoutCode::kWithdrawn);
+  EXPECT_EQ(region.Sent<Dropout>().back().code, DropoutCode::kPaused);
   reply = region.core->OnDecision(f.job.id, Decision::kResume, region.now);
   ASSERT_OK(reply);
   region.Apply(std::move(reply->effects));
@@ -683,8 +719,12 @@ TEST(WorkerCoreTest, AJobThatStatesAnotherShapeThanItsBaseModelHasIsRefused) {
   f.StartAll();
   f.Notify();
   EXPECT_EQ(f.regions[0]->Sent<JobAnswer>().back().verdict, Verdict::kRefused);
-  EXPECT_EQ(f.regions[0]->Sent<JobAnswer>().back().rules, std::vector{policy::RuleCode::kJobMalformed});
-  EXPECT_TRUE(f.regions[0]->core->status().jobs.empty());
+  EXPECT_EQ(f.regions[0]->Sent<JobAnswer>().back().rules, std::vector{policy::RuleCode::kBaseModelShape});
+  ASSERT_EQ(f.regions[0]->core->status().jobs.size(), 1u);
+  EXPECT_EQ(f.regions[0]->trainer_starts, 0) << "nothing is made of a size that is not believed";
+  const std::string& line = f.regions[0]->log.back().text;
+  EXPECT_NE(line.find("job " + f.job.id.brief()), std::string::npos) << line;
+  EXPECT_NE(line.find("base_models.shape"), std::string::npos) << line;
 }
 
 TEST(WorkerCoreTest, ATrainerThatIsNotLockedDownGetsNoTask) {
@@ -734,14 +774,87 @@ TEST(WorkerCoreTest, ATrainerThatDiesAgainAndAgainCostsTheAttempt) {
     if (region.wake) region.Tick(*region.wake);
   }
   EXPECT_EQ(region.Sent<Dropout>().back().code, DropoutCode::kTrainerFailed);
+  EXPECT_EQ(region.Sent<JobAnswer>().back().rules, std::vector{policy::RuleCode::kTrainerFails});
 }
 
-TEST(WorkerCoreTest, ATrainerThatRefusesCostsTheAttempt) {
+std::vector<policy::RuleCode> TrainerFails() { return {policy::RuleCode::kTrainerFails}; }
+
+TEST(WorkerCoreTest, ATrainerThatRefusesCostsOneAttemptAndTheJobIsRefusedUntilTheOperatorHasLooked) {
   Federation f;
-  f.regions[0]->training_fails = true;
+  Region& region = *f.regions[0];
+  region.training_fails = true;
   f.PlayFirstAttempt();
-  EXPECT_EQ(f.regions[0]->Sent<Dropout>().back().code, DropoutCode::kTrainerFailed);
-  EXPECT_TRUE(f.regions[0]->ledger->entries().empty());
+  EXPECT_EQ(region.Sent<Dropout>().back().code, DropoutCode::kTrainerFailed);
+  EXPECT_TRUE(region.ledger->entries().empty());
+  EXPECT_EQ(region.Sent<JobAnswer>().back().verdict, Verdict::kRefused);
+  EXPECT_EQ(region.Sent<JobAnswer>().back().rules, TrainerFails());
+  const size_t adverts = region.Sent<secagg::Signed<secagg::Advert>>().size();
+  region.Receive(f.SignedOffer(0, 1));
+  EXPECT_EQ(region.Sent<secagg::Signed<secagg::Advert>>().size(), adverts) << "the others would pay again";
+  EXPECT_EQ(region.Sent<Dropout>().back().code, DropoutCode::kTrainerFailed);
+  region.Receive(JobNotice{f.signed_job, true, 0});  // the connection broke and came back
+  EXPECT_EQ(region.Sent<JobAnswer>().back().rules, TrainerFails());
+  region.training_fails = false;
+  auto reply = region.core->OnDecision(f.job.id, Decision::kResume, region.now);
+  ASSERT_OK(reply);
+  region.Apply(std::move(reply->effects));
+  EXPECT_EQ(region.Sent<JobAnswer>().back().verdict, Verdict::kEligible);
+  f.Begin(1, 0);
+  f.Run();
+  EXPECT_EQ(f.round().phase(), secagg::CoordinatorPhase::kDone);
+  EXPECT_EQ(f.round().survivors().size(), 4u);
+}
+
+TEST(WorkerCoreTest, ATrainerThatCannotPrepareTheJobRefusesItBeforeAnyOffer) {
+  Federation f;
+  Region& region = *f.regions[0];
+  region.preparing_fails = true;
+  f.StartAll();
+  f.Notify();
+  EXPECT_EQ(region.Sent<JobAnswer>().back().rules, TrainerFails());
+  region.preparing_fails = false;
+  region.Start();  // a restart tries again
+  region.Receive(JobNotice{f.signed_job, true, 0});
+  EXPECT_EQ(region.Sent<JobAnswer>().back().verdict, Verdict::kEligible);
+}
+
+TEST(WorkerCoreTest, ATrainerThatDoesNotStartRefusesEveryJobUntilItSaysThatItIsReady) {
+  Federation f;
+  Region& region = *f.regions[0];
+  region.starting_fails = true;
+  f.StartAll();
+  f.Notify();
+  EXPECT_EQ(region.Sent<JobAnswer>().back().verdict, Verdict::kEligible);
+  for (int i = 0; i < 2; ++i) region.Tick(*region.wake);
+  EXPECT_EQ(region.trainer_starts, 3);
+  EXPECT_EQ(region.Sent<JobAnswer>().back().rules, TrainerFails());
+  const size_t answers = region.Sent<JobAnswer>().size();
+  region.Tick(*region.wake);
+  EXPECT_EQ(region.trainer_starts, 4) << "it is tried again";
+  EXPECT_EQ(region.Sent<JobAnswer>().size(), answers) << "nothing new was said";
+  region.starting_fails = false;
+  region.Tick(*region.wake);
+  EXPECT_EQ(region.Sent<JobAnswer>().back().verdict, Verdict::kEligible);
+  f.Begin(0, 0);
+  f.Run();
+  EXPECT_EQ(f.round().survivors().size(), 4u);
+}
+
+TEST(WorkerCoreTest, AWarmTrainerThatStopsStartingCostsTheOpenAttemptAndNoOther) {
+  Federation f;
+  Region& region = *f.regions[0];
+  region.hold_training = true;
+  f.PlayFirstAttempt();
+  region.starting_fails = true;
+  region.KillTrainer();
+  for (int i = 0; i < 3; ++i) region.Tick(*region.wake);
+  ASSERT_EQ(region.Sent<Dropout>().size(), 1u);
+  EXPECT_EQ(region.Sent<Dropout>()[0].code, DropoutCode::kTrainerFailed);
+  EXPECT_EQ(region.Sent<JobAnswer>().back().rules, TrainerFails());
+  region.starting_fails = false;
+  region.hold_training = false;
+  region.Tick(*region.wake);
+  EXPECT_EQ(region.Sent<JobAnswer>().back().verdict, Verdict::kEligible);
 }
 
 TEST(WorkerCoreTest, ADeltaThatIsNotFiniteIsNeitherChargedNorSent) {
@@ -789,7 +902,7 @@ TEST(WorkerCoreTest, AttemptsThatFailAfterTheUploadCannotBurnTheLedger) {
   EXPECT_EQ(region.Sent<secagg::Signed<secagg::Advert>>().size(), region.entered_before);
 }
 
-TEST(WorkerCoreTest, ShutdownErasesKeysAndSaysSo) {
+TEST(WorkerCoreTest, AnOrderlyEndSaysNoGoodbyeTakesNoOfferAndKeepsWhatIsSealed) {
   Federation f;
   f.StartAll();
   f.Notify();
@@ -797,7 +910,11 @@ TEST(WorkerCoreTest, ShutdownErasesKeysAndSaysSo) {
   region.hold_training = true;
   region.Receive(f.SignedOffer(0, 0));
   region.Apply(region.core->OnShutdown(region.now));
-  EXPECT_EQ(region.Sent<Dropout>().back().code, DropoutCode::kShuttingDown);
+  EXPECT_TRUE(region.Sent<Dropout>().empty()) << "the others would pay for another attempt";
+  EXPECT_EQ(region.JournalCount<AttemptLeft>(), 0u);
+  EXPECT_EQ(region.sealed.size(), 1u);
+  EXPECT_NE(region.log.back().text.find("goes on when this worker is started again"), std::string::npos);
+  EXPECT_FALSE(region.core->status().attempt.job == f.job.id);
   EXPECT_FALSE(region.trainer_running);
   region.Receive(f.SignedOffer(0, 1));
   EXPECT_EQ(region.Sent<secagg::Signed<secagg::Advert>>().size(), 1u);
