@@ -17,6 +17,11 @@ StatusOr<CoreEffects> CoordinatorCore::Restore(StoredJob stored, policy::JobSpec
     return InvalidArgument("job {}: {} rounds are stored, its file has {}", id.brief(), stored.rounds.size(),
                            spec.rounds);
   }
+  blobs_.emplace(stored.job.initial_adapter, id);
+  for (const RoundRecord& round : stored.rounds) {
+    blobs_.emplace(round.adapter, id);
+    blobs_.emplace(round.sum_sha256, id);
+  }
   jobs_[id] = std::make_unique<JobMachine>(*context_, std::move(stored), std::move(spec), now);
   order_.push_back(id);
   CoreEffects fx;
@@ -36,12 +41,42 @@ StatusOr<const JobMachine*> CoordinatorCore::Job(const JobId& job) const {
   return static_cast<const JobMachine*>(it->second.get());
 }
 
+/// Of `all` places, one member's; at least one.
+size_t CoordinatorCore::ShareOf(uint32_t all) const {
+  return std::max<size_t>(1, all / std::max<size_t>(1, context_->jurisdictions.size()));
+}
+
+Status CoordinatorCore::CheckReader(const JobMachine& job, const std::string& jurisdiction) const {
+  const auto& invited = job.invited();
+  if (job.record().submitter.jurisdiction() == jurisdiction ||
+      std::find(invited.begin(), invited.end(), jurisdiction) != invited.end()) {
+    return OkStatus();
+  }
+  return PermissionDenied("job {} does not invite {}", job.record().id.brief(), jurisdiction);
+}
+
+Status CoordinatorCore::CheckReader(const Digest& blob, const std::string& jurisdiction) const {
+  Status out = NotFound("no job has an adapter or a sum {}", blob.brief());
+  for (auto it = blobs_.lower_bound({blob, JobId{}}); it != blobs_.end() && it->first == blob; ++it) {
+    out = CheckReader(*jobs_.at(it->second), jurisdiction);
+    if (out.ok()) break;
+  }
+  return out;
+}
+
 // ---- Workers.
 
 StatusOr<CoreEffects> CoordinatorCore::OnWorkerConnected(const WorkerInfo& worker, Instant now) {
   const bool known = workers_.contains(worker.id);
   if (!known && workers_.size() >= limits_.max_workers) {
     return ResourceExhausted("{} workers are connected, which is the most", workers_.size());
+  }
+  const std::string& from = worker.id.jurisdiction();
+  const auto same = std::count_if(workers_.begin(), workers_.end(),
+                                  [&](const auto& entry) { return entry.first.jurisdiction() == from; });
+  if (!known && static_cast<size_t>(same) >= ShareOf(limits_.max_workers)) {
+    return ResourceExhausted("{} workers of {} are connected, which is its share of {} among {} members",
+                             same, from, limits_.max_workers, context_->jurisdictions.size());
   }
   CoreEffects fx;
   workers_[worker.id] = worker;
@@ -137,6 +172,8 @@ StatusOr<CoreEffects> CoordinatorCore::OnSumFinished(const SumFinished& sum, Ins
   ASSIGN_OR_RETURN(JobMachine * job, Find(sum.id.job));
   CoreEffects fx;
   RETURN_IF_ERROR(job->OnSumFinished(sum, now, &fx));
+  blobs_.emplace(sum.adapter, sum.id.job);
+  blobs_.emplace(sum.sum_sha256, sum.id.job);
   return Settle(std::move(fx), now);
 }
 
@@ -175,19 +212,28 @@ Status CoordinatorCore::CheckSpec(const policy::JobSpec& spec) const {
   return policy::EncodingFor(spec, std::max(spec.cohort.minimum, context_->minimum_cohort)).status();
 }
 
-Status CoordinatorCore::CheckRoom() const {
-  const auto live = std::count_if(jobs_.begin(), jobs_.end(),
-                                  [](const auto& entry) { return !HasEnded(entry.second->phase()); });
-  if (live < static_cast<int64_t>(limits_.max_jobs)) return OkStatus();
-  return ResourceExhausted("{} jobs are waiting or running, which is the most", live);
+Status CoordinatorCore::CheckRoom(const std::string& jurisdiction) const {
+  size_t live = 0, own = 0;
+  for (const auto& [id, job] : jobs_) {
+    if (HasEnded(job->phase())) continue;
+    ++live;
+    if (job->record().submitter.jurisdiction() == jurisdiction) ++own;
+  }
+  if (live >= limits_.max_jobs)
+    return ResourceExhausted("{} jobs are waiting or running, which is the most", live);
+  if (own < ShareOf(limits_.max_jobs)) return OkStatus();
+  return ResourceExhausted(
+      "{} jobs of {} are waiting or running, which is its share of {} among {} members; cancel one or wait",
+      own, jurisdiction, limits_.max_jobs, context_->jurisdictions.size());
 }
 
 StatusOr<CoreEffects> CoordinatorCore::OnSubmit(JobRecord record, policy::JobSpec spec, Instant now) {
   if (jobs_.contains(record.id)) return AlreadyExists("job {} is registered", record.id.brief());
   RETURN_IF_ERROR(CheckSpec(spec));
-  RETURN_IF_ERROR(CheckRoom());
+  RETURN_IF_ERROR(CheckRoom(record.submitter.jurisdiction()));
   CoreEffects fx;
   const JobId id = record.id;
+  blobs_.emplace(record.initial_adapter, id);
   fx.persist.push_back(record);
   fx.notes.push_back(fmt::format("job {}: registered for {}", id.brief(), record.submitter.Brief()));
   fx.changed.insert(id);

@@ -11,8 +11,8 @@ namespace concordat::coordinator {
 
 /// Bounds of what one coordinator takes on.
 struct CoreLimits {
-  uint32_t max_jobs = 16;      // waiting or running at once
-  uint32_t max_workers = 100;  // connected at once
+  uint32_t max_jobs = 16;      // waiting or running at once; each member may submit its equal share
+  uint32_t max_workers = 100;  // connected at once; each member has an equal share
   uint64_t max_vector_elements = uint64_t{1} << 31;
   uint32_t max_questions = 64;  // plans and evaluations that wait for regions
 };
@@ -32,7 +32,8 @@ class CoordinatorCore {
   /// InvalidArgument when spec and record differ.
   StatusOr<CoreEffects> Restore(StoredJob stored, policy::JobSpec spec, Instant now);
 
-  /// ResourceExhausted when too many are connected. A worker that is connected already is replaced.
+  /// ResourceExhausted when too many are connected, or too many of its jurisdiction: nobody can take the
+  /// others' places. A worker that is connected already is replaced.
   StatusOr<CoreEffects> OnWorkerConnected(const WorkerInfo& worker, Instant now);
   CoreEffects OnWorkerLost(const SpiffeId& worker, Instant now);
   StatusOr<CoreEffects> OnWorkerEvent(const SpiffeId& worker, const WorkerEvent& event, Instant now);
@@ -50,8 +51,12 @@ class CoordinatorCore {
   StatusOr<CoreEffects> OnSubmit(JobRecord record, policy::JobSpec spec, Instant now);
   /// What OnSubmit checks, without a record.
   Status CheckSpec(const policy::JobSpec& spec) const;
-  /// ResourceExhausted when too many jobs are waiting or running.
-  Status CheckRoom() const;
+  /// ResourceExhausted when too many jobs are waiting or running, or too many of `jurisdiction`'s.
+  Status CheckRoom(const std::string& jurisdiction) const;
+  /// Whether operators and workers of `jurisdiction` may read this adapter or published sum: NotFound when no
+  /// job has it, PermissionDenied when none that has it invites or was submitted by the jurisdiction.
+  Status CheckReader(const Digest& blob, const std::string& jurisdiction) const;
+  Status CheckReader(const JobMachine& job, const std::string& jurisdiction) const;
   /// Only the submitter, or an operator of its jurisdiction: else PermissionDenied. NotFound,
   /// FailedPrecondition when it has ended.
   StatusOr<CoreEffects> OnCancel(const JobId& job, const SpiffeId& caller, Instant now);
@@ -89,12 +94,14 @@ class CoordinatorCore {
   void CloseQuestions(Instant now, CoreEffects* fx);
   void Schedule(Instant now, CoreEffects* fx);
   CoreEffects Settle(CoreEffects fx, Instant now);
+  size_t ShareOf(uint32_t all) const;
 
   std::shared_ptr<const CoreContext> context_;  // jobs point at it
   CoreLimits limits_;
   std::map<JobId, std::unique_ptr<JobMachine>> jobs_;
-  std::vector<JobId> order_;          // of registration
-  std::map<JobId, uint64_t> served_;  // when a job last began an attempt, as a counter
+  std::vector<JobId> order_;                  // of registration
+  std::set<std::pair<Digest, JobId>> blobs_;  // adapters and sums, and whose they are
+  std::map<JobId, uint64_t> served_;          // when a job last began an attempt, as a counter
   uint64_t service_counter_ = 0;
   std::map<SpiffeId, WorkerInfo> workers_;
   std::map<Digest, Question> questions_;

@@ -18,6 +18,8 @@ constexpr Millis kBackoff{1000};
 constexpr uint32_t kMaxBackoffDoublings = 3;
 /// Workers notice that a coordinator is gone and come back within this.
 constexpr Millis kReturn{30'000};
+/// Of one jurisdiction's workers that have left.
+constexpr int kMostRemembered = 16;
 
 }  // namespace
 
@@ -40,10 +42,7 @@ JobMachine::JobMachine(const CoreContext& context, StoredJob stored, policy::Job
   if (phase_ == JobPhase::kRunning) phase_ = JobPhase::kWaiting;
   failure_ = stored.phase.failure;
   if (HasEnded(phase_)) text_ = stored.phase.failure_text;
-  for (const BlameRecord& record : stored.blames) {
-    if (record.id.round != rounds_done()) continue;
-    (record.blame == Blame::kExcluded ? excluded_ : accusers_).insert(record.worker);
-  }
+  Recall(stored.blames);
   // An attempt that was offered may be known to any worker: its number is spent, whatever became of it.
   if (stored.last_attempt && stored.last_attempt->round == rounds_done()) {
     next_attempt_ = stored.last_attempt->attempt + 1;
@@ -147,6 +146,16 @@ void JobMachine::ResendStep(const SpiffeId& worker, Instant now, CoreEffects* fx
   Absorb(std::move(*effects), now, fx);
 }
 
+/// A jurisdiction can make identities without end: of those that have left only some are remembered.
+void JobMachine::ForgetStrangers(const std::string& jurisdiction) {
+  const auto left = [&](const auto& entry) {
+    return !entry.second.connected && entry.first.jurisdiction() == jurisdiction &&
+           (attempt_ == nullptr || !SiteOf(attempt_->id, entry.first).ok());
+  };
+  for (auto many = std::count_if(regions_.begin(), regions_.end(), left); many > kMostRemembered; --many)
+    regions_.erase(std::find_if(regions_.begin(), regions_.end(), left));
+}
+
 void JobMachine::OnLost(const SpiffeId& worker, Instant now, CoreEffects* fx) {
   const auto it = regions_.find(worker);
   if (it == regions_.end() || !it->second.connected) return;
@@ -155,7 +164,8 @@ void JobMachine::OnLost(const SpiffeId& worker, Instant now, CoreEffects* fx) {
   it->second.phase = 0;
   it->second.permille = 0;
   fx->changed.insert(record_.id);
-  if (attempt_ == nullptr || !SiteOf(attempt_->id, worker).ok()) return;
+  if (attempt_ == nullptr || !SiteOf(attempt_->id, worker).ok())
+    return ForgetStrangers(worker.jurisdiction());
   // A link that broke may come back, and the worker goes on where it was.
   it->second.gone_at = now + context_->reconnect_grace;
   if (context_->reconnect_grace == Millis(0)) CountAsLost(worker, now, fx);
@@ -261,8 +271,20 @@ Status JobMachine::OnMessage(const SpiffeId& worker, const secagg::Signed<T>& me
     return PermissionDenied("{} spoke as site {}, it is site {}", worker.Brief(), SenderOf(message.body),
                             site);
   }
-  ASSIGN_OR_RETURN(auto effects, Give(*attempt_->round, message, now));
-  Absorb(std::move(effects), now, fx);
+  auto effects = Give(*attempt_->round, message, now);
+  if constexpr (std::is_same_v<T, secagg::Complaint>) {
+    // It has given the attempt up, and accuses nobody any more.
+    if (secagg::RefusalCodeOf(effects.status()) == secagg::RefusalCode::kLate &&
+        attempt_->round->round().MayUpload(site)) {
+      regions_.at(worker).dropped = DropReason::kProtocolViolation;
+      fx->notes.push_back(fmt::format("{}: {} drops out: {}", message.body.id.Brief(), worker.Brief(),
+                                      Message(effects.status())));
+      CountAsLost(worker, now, fx);
+      return OkStatus();
+    }
+  }
+  RETURN_IF_ERROR(effects.status());
+  Absorb(*std::move(effects), now, fx);
   return OkStatus();
 }
 template Status JobMachine::OnMessage(const SpiffeId&, const secagg::Signed<secagg::Advert>&, Instant,
@@ -319,7 +341,8 @@ void JobMachine::Absorb(secagg::LoggedEffects effects, Instant now, CoreEffects*
   if (effects.deadline) a.deadline = a.round->deadline();
   for (const secagg::DroppedSite& dropped : effects.dropped) {
     Region& region = regions_.at(worker(dropped.site));
-    if (region.dropped == DropReason::kNone) region.dropped = ReasonOf(dropped);
+    if (region.dropped == DropReason::kNone)
+      region.dropped = region.connected ? ReasonOf(dropped) : DropReason::kDisconnected;
     fx->notes.push_back(fmt::format("{}: without {}: {}", a.id.Brief(), worker(dropped.site).Brief(),
                                     DropReasonText(region.dropped)));
   }
@@ -334,25 +357,6 @@ void JobMachine::Absorb(secagg::LoggedEffects effects, Instant now, CoreEffects*
   }
 }
 
-/// On record in the transaction that ends the attempt.
-void JobMachine::Blamed(const SpiffeId& worker, Blame blame, CoreEffects* fx) {
-  if ((blame == Blame::kExcluded ? excluded_ : accusers_).insert(worker).second)
-    fx->persist.push_back(BlameRecord{attempt_->id, worker, blame});
-}
-
-void JobMachine::Exclude(const secagg::Aborted& aborted, CoreEffects* fx) {
-  using Code = secagg::Aborted::Code;
-  const auto worker = [this](SiteIndex site) { return attempt_->roster.at(site - 1); };
-  if (aborted.code == Code::kConvicted && aborted.accused != 0)
-    Blamed(worker(aborted.accused), Blame::kExcluded, fx);
-  if (aborted.code != Code::kComplaint || aborted.accused == 0 || aborted.accuser == 0) return;
-  // Who lies cannot be told. The accused goes first; an accuser that complains again goes itself, so that one
-  // site cannot remove all the others.
-  const SpiffeId accuser = worker(aborted.accuser);
-  Blamed(accusers_.contains(accuser) ? accuser : worker(aborted.accused), Blame::kExcluded, fx);
-  Blamed(accuser, Blame::kAccuser, fx);
-}
-
 void JobMachine::CloseAttempt(AbortReason reason, CoreEffects* fx) {
   for (const SpiffeId& id : attempt_->roster) {
     regions_.at(id).gone_at.reset();
@@ -363,19 +367,30 @@ void JobMachine::CloseAttempt(AbortReason reason, CoreEffects* fx) {
   attempt_.reset();
 }
 
+/// "; fr/site: its trainer failed": what is known of each site that the open attempt went on without.
+std::string JobMachine::WhyDropped() const {
+  std::string out;
+  for (const SpiffeId& id : attempt_->roster) {
+    const DropReason reason = regions_.at(id).dropped;
+    if (reason != DropReason::kNone) out += fmt::format("; {}: {}", id.Brief(), DropReasonText(reason));
+  }
+  return out;
+}
+
 void JobMachine::Abort(AbortReason reason, const std::string& text, Instant now, CoreEffects* fx) {
-  fx->notes.push_back(fmt::format("{}: aborted: {}{}{}", attempt_->id.Brief(), AbortReasonText(reason),
-                                  text.empty() ? "" : ": ", text));
+  const std::string why = fmt::format("{}{}", AbortReasonText(reason), WhyDropped());
+  fx->notes.push_back(
+      fmt::format("{}: aborted: {}{}{}", attempt_->id.Brief(), why, text.empty() ? "" : "; ", text));
   const AttemptIndex attempt = attempt_->id.attempt;
   CloseAttempt(reason, fx);
   failure_ = reason;
-  text_ = fmt::format("attempt {} was aborted: {}", attempt, AbortReasonText(reason));
+  text_ = fmt::format("attempt {} was aborted: {}", attempt, why);
   due_ = now;
   not_before_ = now + kBackoff * (1u << std::min<uint32_t>(attempt, kMaxBackoffDoublings));
   if (next_attempt_ >= spec_->cohort.attempts_per_round) {
     End(JobPhase::kFailed, AbortReason::kAttemptsSpent,
         fmt::format("round {}: all {} attempts were aborted, the last because {}", rounds_done(),
-                    next_attempt_, AbortReasonText(reason)),
+                    next_attempt_, why),
         fx);
   }
 }
@@ -435,8 +450,8 @@ Status JobMachine::OnSumFinished(const SumFinished& sum, Instant now, CoreEffect
 
 void JobMachine::BeginRound(Instant now) {
   next_attempt_ = 0;
-  excluded_.clear();
-  accusers_.clear();
+  convicted_.clear();
+  accused_.clear();
   failure_ = AbortReason::kNone;
   due_ = now;
   not_before_ = now;

@@ -32,8 +32,12 @@ struct CoreContext {
 /// Within kRunning an attempt is open (a secagg::LoggedRound) or the next one is due: at once after a
 /// finished round, after a backoff after an aborted attempt. A round begins when every invited jurisdiction
 /// has an answer from each connected worker, or after cohort.wait with at least the minimum; jurisdictions
-/// that were waited for in vain are not waited for again until one of their workers connects. An accused site
-/// is left out of the later attempts of the round, also after a restart.
+/// that were waited for in vain are not waited for again until one of their workers connects.
+///
+/// After a complaint nobody can tell who lies. The accused sits out the round, unless too few are left
+/// without it. Complaints are remembered for the whole job, by jurisdiction: one that accuses a second time
+/// is left out of the rest of the job; so is one that is accused by a second jurisdiction, if its accuser has
+/// accused nobody else. A convicted site sits out the round. All of this also after a restart.
 ///
 /// Every call appends to the effects given; a refused event returns a status, appends nothing and leaves the
 /// machine as it was. No clock, lock, file or log; not thread-safe.
@@ -112,6 +116,7 @@ class JobMachine {
   StatusOr<std::vector<SpiffeId>> SoundRoster(const std::vector<SpiffeId>& eligible) const;
   bool AllSettled() const;
   void ResendStep(const SpiffeId& worker, Instant now, CoreEffects* fx);
+  void ForgetStrangers(const std::string& jurisdiction);
   void CountAsLost(const SpiffeId& worker, Instant now, CoreEffects* fx);
   bool Settled(const std::string& jurisdiction) const;
   StatusOr<SiteIndex> SiteOf(const AttemptId& id, const SpiffeId& worker) const;
@@ -119,7 +124,11 @@ class JobMachine {
   void Absorb(secagg::LoggedEffects effects, Instant now, CoreEffects* fx);
   void Abort(AbortReason reason, const std::string& text, Instant now, CoreEffects* fx);
   void Exclude(const secagg::Aborted& aborted, CoreEffects* fx);
-  void Blamed(const SpiffeId& worker, Blame blame, CoreEffects* fx);
+  void OnComplained(const SpiffeId& accuser, const SpiffeId& accused, CoreEffects* fx);
+  void Recall(const std::vector<BlameRecord>& blames);
+  bool SitsOut(const SpiffeId& worker) const;
+  std::string WhoSitsOut() const;
+  std::string WhyDropped() const;
   void CloseAttempt(AbortReason reason, CoreEffects* fx);
   void BeginRound(Instant now);
   void End(JobPhase phase, AbortReason failure, const std::string& text, CoreEffects* fx);
@@ -141,8 +150,10 @@ class JobMachine {
   Instant due_;                         // when the next attempt became wanted
   Instant not_before_;                  // end of the backoff
   std::set<std::string> given_up_;      // jurisdictions waited for in vain
-  std::set<SpiffeId> excluded_;         // in this round
-  std::set<SpiffeId> accusers_;         // who complained in this round
+  std::set<SpiffeId> convicted_;        // in this round
+  std::set<SpiffeId> accused_;          // in this round, by a complaint that may be a lie
+  std::set<std::string> left_out_;      // jurisdictions, of the rest of the job
+  std::vector<std::pair<std::string, std::string>> complaints_;  // accuser's and accused's jurisdictions
   std::map<SpiffeId, Region> regions_;
   std::unique_ptr<Attempt> attempt_;
 };

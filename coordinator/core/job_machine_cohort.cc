@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <utility>
 
 #include "coordinator/core/job_machine.h"
 #include "policy/job_privacy.h"
@@ -17,7 +18,7 @@ bool IsFinal(Verdict v) {
 std::vector<SpiffeId> JobMachine::Eligible() const {
   std::vector<SpiffeId> out;
   for (const auto& [id, region] : regions_) {
-    if (region.connected && region.answer.verdict == Verdict::kEligible && !excluded_.contains(id)) {
+    if (region.connected && region.answer.verdict == Verdict::kEligible && !SitsOut(id)) {
       out.push_back(id);
     }
   }
@@ -75,19 +76,27 @@ std::vector<SpiffeId> JobMachine::DueRoster(Instant now, CoreEffects* fx) {
         fx);
     return {};
   }
-  const std::vector<SpiffeId> eligible = Eligible();
+  std::vector<SpiffeId> eligible = Eligible();
   const bool waited = now >= due_ + Millis(spec_->cohort.wait_ms);
-  if (eligible.size() < Minimum()) {
-    if ((waited || AllSettled()) && !excluded_.empty() && eligible.size() + excluded_.size() >= Minimum()) {
-      End(JobPhase::kFailed, AbortReason::kCohortTooSmall,
-          fmt::format("round {}: without the accused sites {} of at least {} are left", rounds_done(),
-                      eligible.size(), Minimum()),
-          fx);
+  if (eligible.size() < Minimum() && !accused_.empty() && (waited || AllSettled())) {
+    // Nobody else comes. The complaint may have been a lie, and another one leaves its author out.
+    const auto apart = std::exchange(accused_, {});
+    if (auto all = Eligible(); all.size() >= Minimum()) {
+      fx->notes.push_back(fmt::format("job {}: taken back after a complaint, as too few are left: {}",
+                                      record_.id.brief(), BriefList({apart.begin(), apart.end()})));
+      eligible = std::move(all);
     } else {
-      SetWaiting(
-          fmt::format("{} of at least {} regions are connected and eligible", eligible.size(), Minimum()),
-          fx);
+      accused_ = apart;
     }
+  }
+  if (eligible.size() < Minimum()) {
+    const std::string few = fmt::format("{} of at least {} regions are connected and eligible{}",
+                                        eligible.size(), Minimum(), WhoSitsOut());
+    if ((waited || AllSettled()) && eligible.size() + convicted_.size() >= Minimum() && !convicted_.empty())
+      End(JobPhase::kFailed, AbortReason::kCohortTooSmall, fmt::format("round {}: {}", rounds_done(), few),
+          fx);
+    else
+      SetWaiting(few, fx);
     return {};
   }
   if (!AllSettled()) {

@@ -7,15 +7,15 @@ std::string_view AbortReasonText(AbortReason reason) {
     case AbortReason::kNone:
       return "none";
     case AbortReason::kTooFewAdverts:
-      return "too few sites advertised keys in time";
+      return "too few sites advertised keys";
     case AbortReason::kTooFewShares:
-      return "too few sites shared their secrets in time";
+      return "too few sites shared their secrets";
     case AbortReason::kTooFewInputs:
-      return "too few sites uploaded in time";
+      return "too few sites uploaded";
     case AbortReason::kTooFewAgreements:
-      return "too few sites agreed on the survivors in time";
+      return "too few sites agreed on the survivors";
     case AbortReason::kTooFewUnmasks:
-      return "too few sites opened their shares in time";
+      return "too few sites opened their shares";
     case AbortReason::kComplaint:
       return "a site complained about another's shares";
     case AbortReason::kConvicted:

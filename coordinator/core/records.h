@@ -63,7 +63,8 @@ struct AttemptClosedRecord {
 /// What the end of an attempt says about one of its sites. The numbers are journaled.
 enum class Blame : uint8_t {
   kExcluded = 1,  // sits out the later attempts of this round: accused or convicted
-  kAccuser = 2,   // complained; when it complains again in this round, it sits out itself
+  kAccuser = 2,   // complained; its jurisdiction is remembered for the whole job
+  kLeftOut = 3,   // all sites of its jurisdiction sit out the rest of the job
 };
 
 /// Written together with the end of the attempt that it follows from: who is left out of the next roster
@@ -108,7 +109,7 @@ struct StoredJob {
   std::vector<RoundRecord> rounds;        // by round, without gaps
   std::optional<AttemptId> last_attempt;  // the greatest offered
   std::vector<Bytes> log;                 // of last_attempt, in order; empty when that is over
-  std::vector<BlameRecord> blames;        // of the round that is not finished, in order
+  std::vector<BlameRecord> blames;        // of all rounds, in order
 };
 
 }  // namespace concordat::coordinator

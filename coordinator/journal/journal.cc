@@ -88,7 +88,7 @@ struct Journal::Database {
   Status LoadSites(RoundRecord* round);
   StatusOr<std::optional<AttemptId>> LastAttempt(const JobId& job);
   StatusOr<std::vector<Bytes>> LoadLog(const AttemptId& id);
-  StatusOr<std::vector<BlameRecord>> LoadBlames(const JobId& job, RoundIndex round);
+  StatusOr<std::vector<BlameRecord>> LoadBlames(const JobId& job);
 };
 
 Status Journal::Database::Configure() {
@@ -149,7 +149,7 @@ Status Journal::Database::Prepare() {
        "SELECT round,attempt,adapter,parent,sum_sha256,mean_loss,tokens,epsilon_local,epsilon_distributed,"
        "bytes_up,bytes_down,started_ms,ended_ms FROM rounds WHERE job=?1 ORDER BY round"},
       {&log, "SELECT record FROM attempt_log WHERE job=?1 AND round=?2 AND attempt=?3 ORDER BY seq"},
-      {&blames, "SELECT attempt,worker,blame FROM blames WHERE job=?1 AND round=?2 ORDER BY seq"},
+      {&blames, "SELECT round,attempt,worker,blame FROM blames WHERE job=?1 ORDER BY seq"},
       {&sites, "SELECT worker,survived FROM round_sites WHERE job=?1 AND round=?2"},
       {&last_attempt,
        "SELECT round,attempt FROM attempts WHERE job=?1 ORDER BY round DESC, attempt DESC LIMIT 1"},
@@ -318,19 +318,20 @@ StatusOr<std::vector<Bytes>> Journal::Database::LoadLog(const AttemptId& id) {
   }
 }
 
-StatusOr<std::vector<BlameRecord>> Journal::Database::LoadBlames(const JobId& job, RoundIndex round) {
+StatusOr<std::vector<BlameRecord>> Journal::Database::LoadBlames(const JobId& job) {
   std::vector<BlameRecord> out;
-  blames.Bind(1, job).Bind(2, int64_t{round});
+  blames.Bind(1, job);
   for (;;) {
     ASSIGN_OR_RETURN(const bool row, blames.Step());
     if (!row) return out;
-    auto worker = SpiffeId::Parse(blames.Text(1));
-    const int64_t blame = blames.Integer(2);
-    if (!worker.ok() || blame < 1 || blame > 2) {
+    auto worker = SpiffeId::Parse(blames.Text(2));
+    const int64_t blame = blames.Integer(3);
+    if (!worker.ok() || blame < 1 || blame > 3) {
       blames.Reset();
-      return DataLoss("journal: job {}: who is left out of round {} does not parse", job.brief(), round);
+      return DataLoss("journal: job {}: who is left out does not parse", job.brief());
     }
-    const AttemptId id{job, round, static_cast<AttemptIndex>(blames.Integer(0))};
+    const AttemptId id{job, static_cast<RoundIndex>(blames.Integer(0)),
+                       static_cast<AttemptIndex>(blames.Integer(1))};
     out.push_back({id, *worker, static_cast<Blame>(blame)});
   }
 }
@@ -398,8 +399,7 @@ StatusOr<std::vector<StoredJob>> Journal::Load() {
   }
   for (StoredJob& stored : out) {
     ASSIGN_OR_RETURN(stored.rounds, database_->LoadRounds(stored.job));
-    const auto round = static_cast<RoundIndex>(stored.rounds.size());
-    ASSIGN_OR_RETURN(stored.blames, database_->LoadBlames(stored.job.id, round));
+    ASSIGN_OR_RETURN(stored.blames, database_->LoadBlames(stored.job.id));
     ASSIGN_OR_RETURN(stored.last_attempt, database_->LastAttempt(stored.job.id));
     if (!stored.last_attempt) continue;
     ASSIGN_OR_RETURN(stored.log, database_->LoadLog(*stored.last_attempt));

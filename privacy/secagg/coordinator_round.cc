@@ -99,10 +99,18 @@ StatusOr<CoordinatorEffects> CoordinatorRound::Machine::OnShares(const Signed<Sh
 }
 
 StatusOr<CoordinatorEffects> CoordinatorRound::Machine::OnComplaint(const Signed<Complaint>& complaint,
-                                                                    Instant) {
-  ASSIGN_OR_RETURN(const Admission admission, Admit(complaint, complaint.body.site, {}, kInput));
+                                                                    Instant now) {
+  const SiteIndex site = complaint.body.site;
+  ASSIGN_OR_RETURN(const Admission admission, Admit(complaint, site, {}, kInput));
   (void)admission;  // the first complaint ends the attempt, so there is never an earlier one
   RETURN_IF_ERROR(CheckComplaint(complaint.body, state_));
+  // Shares are looked at when they are delivered. Later the others have paid for their uploads.
+  if (state_.headers.contains(site))
+    return Refuse(kLate, "site {} has uploaded and cannot complain any more", site);
+  const Instant delivered = state_.deadline - Millis(state_.offer.deadlines.input_ms);
+  if (now > delivered + Millis(state_.offer.deadlines.shares_ms))
+    return Refuse(kLate, "the complaint of site {} came {} ms after the delivery", site,
+                  Millis(now - delivered).count());
   CoordinatorEffects effects;
   Abort(effects, {Aborted::Code::kComplaint, complaint.body.site, complaint.body.accused,
                   fmt::format("site {} complains about the shares of site {} (code {})", complaint.body.site,

@@ -117,7 +117,8 @@ class CoordinatorRound {
   StatusOr<CoordinatorEffects> Start(Instant now);
   StatusOr<CoordinatorEffects> OnAdvert(const Signed<Advert>& advert, Instant now);
   StatusOr<CoordinatorEffects> OnShares(const Signed<Shares>& shares, Instant now);
-  /// Ends the attempt when it comes before U3 is fixed.
+  /// Ends the attempt. kLate once the complainer's own upload is in, and when more than deadlines.shares_ms
+  /// have passed since the delivery: who looks at its shares at once has no need of more.
   StatusOr<CoordinatorEffects> OnComplaint(const Signed<Complaint>& complaint, Instant now);
   /// Step 5: the shell has `site`'s whole upload, of this length and digest, in its spool. On success the
   /// site is in `accept`; after a refusal the spool is deleted unread (kLate: U3 is fixed).

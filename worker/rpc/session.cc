@@ -14,6 +14,7 @@ constexpr int kMaxMessageBytes = 16 << 20;
 /// Messages that may wait for a coordinator that does not read; then the stream is ended.
 constexpr size_t kMaxWaiting = 1024;
 constexpr std::chrono::seconds kHelloPatience{30};
+constexpr std::chrono::seconds kEndPatience{5};
 constexpr std::chrono::milliseconds kSlice{200};
 
 /// After a cut the next try to connect comes soon: a lost SYN is only sent again after 1, 3 and 7 seconds.
@@ -98,6 +99,7 @@ bool Session::Pause(Millis time) {
 
 void Session::Run() {
   Millis backoff = options_.first_backoff;
+  DisplacedBackoff displaced_backoff(options_);
   for (;;) {
     bool greeted = false;
     const Status end = Serve(&greeted);
@@ -105,15 +107,22 @@ void Session::Run() {
       const std::lock_guard lock(mutex_);
       if (stopping_) return;
     }
-    if (greeted) {
-      backoff = options_.first_backoff;
+    const bool displaced = greeted && end.code() == StatusCode::kAlreadyExists;
+    const bool refused = !greeted && (end.code() == StatusCode::kFailedPrecondition ||
+                                      end.code() == StatusCode::kPermissionDenied);
+    if (greeted) backoff = options_.first_backoff;
+    Millis base = refused ? options_.refused_backoff : backoff;
+    if (displaced) {
+      base = displaced_backoff.Next();
+      handlers_.down(fmt::format(
+          "another worker with this identity has taken its place: end one of the two; back in about {} s",
+          std::chrono::duration_cast<std::chrono::seconds>(base).count()));
+    } else if (greeted) {
+      displaced_backoff.Reset();
       handlers_.down(std::string(Message(end)));
     } else {
       handlers_.trouble(fmt::format("coordinator at {}: {}", options_.address, ToString(end)));
     }
-    const bool refused =
-        end.code() == StatusCode::kFailedPrecondition || end.code() == StatusCode::kPermissionDenied;
-    const Millis base = refused && !greeted ? options_.refused_backoff : backoff;
     // Half to one and a half times: workers that lost the same coordinator do not all come back at once.
     const Millis wait(
         std::uniform_int_distribution<int64_t>(base.count() / 2, base.count() * 3 / 2)(jitter_));
@@ -133,26 +142,32 @@ void Session::WaitForChannel() {
   }
 }
 
-Status Session::GreetInTime(Stream& stream, grpc::ClientContext& context) {
+bool Session::InTime(grpc::ClientContext& context, std::chrono::seconds patience,
+                     const std::function<void()>& work) {
   std::mutex mutex;
   std::condition_variable over;
   bool done = false, late = false;
   // A call's deadline would end the stream too, which has none.
   std::thread watch([&] {
     std::unique_lock lock(mutex);
-    if (over.wait_for(lock, kHelloPatience, [&] { return done; })) return;
+    if (over.wait_for(lock, patience, [&] { return done; })) return;
     late = true;
     context.TryCancel();
   });
-  const Status status = Greet(stream);
+  work();
   {
     const std::lock_guard lock(mutex);
     done = true;
     over.notify_all();
   }
   watch.join();
-  if (late) return Unavailable("no answer to hello in {} s", kHelloPatience.count());
-  return status;
+  return !late;
+}
+
+Status Session::GreetInTime(Stream& stream, grpc::ClientContext& context) {
+  Status status;
+  if (InTime(context, kHelloPatience, [&] { status = Greet(stream); })) return status;
+  return Unavailable("no answer to hello in {} s", kHelloPatience.count());
 }
 
 Status Session::Greet(Stream& stream) {
@@ -235,6 +250,7 @@ Status Session::Serve(bool* greeted) {
   std::thread writer([&] { WriteLoop(*stream); });
   pb::CoordinatorMessage in;
   Status broken;
+  bool stopped = false;
   while (stream->Read(&in)) {
     auto message = FromWire(in);
     if (!message.ok()) {
@@ -243,15 +259,20 @@ Status Session::Serve(bool* greeted) {
     }
     {
       const std::lock_guard lock(mutex_);
-      if (stopping_) break;
+      stopped = stopping_;
     }
+    if (stopped) break;
     handlers_.message(*std::move(message));
   }
   EndWriting();
-  if (!broken.ok()) context.TryCancel();
-  writer.join();
-  context.TryCancel();  // nothing more is read: without it Finish would wait for the other side
-  const grpc::Status finish = stream->Finish();
+  // Of a stream that the other side has ended its reason is still to be read. One that ends here is
+  // cancelled: nothing more is read from it, and Finish would wait for the other side.
+  if (!broken.ok() || stopped) context.TryCancel();
+  grpc::Status finish;
+  InTime(context, kEndPatience, [&] {
+    writer.join();
+    finish = stream->Finish();
+  });
   forget();
   if (!broken.ok()) return broken;
   return finish.ok() ? Unavailable("the coordinator closed the stream") : tls::FromGrpc(finish);

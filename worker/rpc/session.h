@@ -1,6 +1,7 @@
 #ifndef CONCORDAT_WORKER_RPC_SESSION_H_
 #define CONCORDAT_WORKER_RPC_SESSION_H_
 
+#include <algorithm>
 #include <atomic>
 #include <condition_variable>
 #include <deque>
@@ -26,7 +27,25 @@ struct SessionOptions {
   Digest charter;
   Millis first_backoff{500};
   Millis longest_backoff{30'000};
-  Millis refused_backoff{60'000};  // after a version or charter that does not match
+  Millis refused_backoff{60'000};   // after a version or charter that does not match
+  Millis displaced_backoff{2'000};  // after another worker with this identity took its place: the first time
+  Millis longest_displaced{60'000};
+};
+
+/// How long a worker waits that another one with its identity displaces, again and again: two of them must
+/// not take turns every second. Grows with each time; a session that was not displaced starts it anew.
+class DisplacedBackoff {
+ public:
+  explicit DisplacedBackoff(const SessionOptions& options)
+      : first_(options.displaced_backoff), longest_(options.longest_displaced) {}
+  Millis Next() {
+    wait_ = std::clamp(wait_ * 2, first_, longest_);
+    return wait_;
+  }
+  void Reset() { wait_ = Millis(0); }
+
+ private:
+  Millis first_, longest_, wait_{0};
 };
 
 /// A channel to the charter's coordinator and no one else; outbound only.
@@ -62,6 +81,9 @@ class Session {
   Status Serve(bool* greeted);
   void WaitForChannel();
   Status GreetInTime(Stream& stream, grpc::ClientContext& context);
+  /// Does `work`; cancels the call when it takes longer than `patience`. True when it did not.
+  static bool InTime(grpc::ClientContext& context, std::chrono::seconds patience,
+                     const std::function<void()>& work);
   Status Greet(Stream& stream);
   void WriteLoop(Stream& stream);
   void EndWriting();

@@ -515,7 +515,8 @@ TEST(CoordinatorCoreTest, TheJobFailsWithAReasonWhenAllAttemptsAreSpent) {
   EXPECT_EQ(view.failure, AbortReason::kAttemptsSpent);
   EXPECT_EQ(
       view.text,
-      "round 0: all 2 attempts were aborted, the last because too few sites shared their secrets in time");
+      "round 0: all 2 attempts were aborted, the last because too few sites shared their secrets; fr/w1: "
+      "sent no shares in time");
   EXPECT_EQ(world.site("de").offers.size(), 2u);
   EXPECT_EQ(world.site("de").ended.at(0).phase, JobPhase::kFailed);
   EXPECT_EQ(std::get<JobPhaseRecord>(world.journal_.back()).phase, JobPhase::kFailed);
@@ -621,16 +622,161 @@ TEST(CoordinatorCoreTest, WhoWasLeftOutOfARoundTakesPartInTheNextAlsoAfterAResta
   EXPECT_EQ(view.rounds.at(1).survivors.size(), 4u);
 }
 
-TEST(CoordinatorCoreTest, WithoutTheAccusedTooFewMayBeLeftAndTheJobFails) {
-  World world(kThree);
+TEST(CoordinatorCoreTest, WithNobodyElseLeftTheAccusedIsTakenBackAndASecondComplaintLeavesItsAuthorOut) {
+  for (const bool restart : {false, true}) {
+    World world(kFour);
+    const auto connect = [&world] {
+      for (const char* j : {"de", "es", "fr"}) world.Connect(world.site(j));
+    };
+    for (auto& [id, site] : world.sites_) site->mute_input = true;
+    connect();
+    policy::JobSpec spec = SomeSpec(1);
+    spec.cohort.attempts_per_round = 5;
+    const JobId job = world.Submit(spec);
+    world.AdvanceToDeadline();  // gb does not come
+    Site& accuser = world.site("de");
+    ASSERT_OK(world.Event(accuser, Sign(accuser.key, About(accuser, {job, 0, 0}, 1, 3))));
+    if (restart) {
+      world.Restart(spec, World::Log::kKept);
+      connect();
+    }
+    world.AdvanceToDeadline();
+    ASSERT_TRUE(world.attempts_.contains({job, 0, 1})) << "one lie does not end a job";
+    EXPECT_EQ(world.site("fr").offers.size(), 2u);
+    ASSERT_OK(world.Event(accuser, Sign(accuser.key, About(accuser, {job, 0, 1}, 1, 2))));
+    world.Advance(Millis(120'000));
+    EXPECT_EQ(world.View(job).phase, JobPhase::kWaiting);
+    EXPECT_NE(world.View(job).text.find("left out: de for this job, after complaints"), std::string::npos)
+        << world.View(job).text;
+    // Another site of the liar's jurisdiction changes nothing; with another member it goes on.
+    for (auto& [id, site] : world.sites_) site->mute_input = false;
+    world.Connect(world.AddSite("de", "w2"));
+    world.Advance(Millis(60'000));
+    EXPECT_EQ(world.View(job).phase, JobPhase::kWaiting);
+    world.Connect(world.site("gb"));
+    world.Advance(Millis(60'000));
+    EXPECT_EQ(world.View(job).phase, JobPhase::kDone) << world.View(job).text;
+    EXPECT_EQ(accuser.offers.size(), 2u);
+  }
+}
+
+TEST(CoordinatorCoreTest, ComplaintsAreRememberedForTheWholeJobAndByJurisdiction) {
+  for (const bool restart : {false, true}) {
+    World world({"at", "de", "es", "fr", "gb"});
+    world.AddSite("at", "w2");
+    for (auto& [id, site] : world.sites_) site->mute_input = true;
+    world.site("at", "w2").verdict = Verdict::kRefused;  // not in the first attempt
+    world.ConnectAll();
+    policy::JobSpec spec = SomeSpec(2);
+    const JobId job = world.Submit(spec);
+    Site& first = world.site("at");
+    ASSERT_OK(world.Event(first, Sign(first.key, About(first, {job, 0, 0}, 1, 5))));
+    for (auto& [id, site] : world.sites_) site->mute_input = false;
+    world.finish_sums_ = false;
+    world.AdvanceToDeadline();
+    ASSERT_EQ(world.sums_.size(), 1u);
+    // The next round, and the other site of the same jurisdiction.
+    for (auto& [id, site] : world.sites_) site->mute_input = true;
+    first.verdict = Verdict::kRefused;
+    world.site("at", "w2").verdict = Verdict::kEligible;
+    JobAnswer answer;
+    answer.job = job;
+    answer.verdict = Verdict::kRefused;
+    ASSERT_OK(world.Event(first, answer));
+    answer.verdict = Verdict::kEligible;
+    ASSERT_OK(world.Event(world.site("at", "w2"), answer));
+    world.FinishSum(world.sums_.front());
+    if (restart) {
+      world.Restart(spec);
+      world.ConnectAll();
+    }
+    const AttemptId open{job, 1, restart ? 1u : 0u};
+    Site& second = world.site("at", "w2");
+    ASSERT_EQ(second.offers.back(), open);
+    ASSERT_OK(world.Event(second, Sign(second.key, About(second, open, 1, 4))));
+    world.finish_sums_ = true;
+    world.sums_.clear();
+    for (auto& [id, site] : world.sites_) site->mute_input = false;
+    first.verdict = Verdict::kEligible;
+    world.Connect(first);
+    world.Advance(Millis(60'000));
+    ASSERT_EQ(world.View(job).phase, JobPhase::kDone);
+    EXPECT_EQ(world.View(job).rounds.at(1).survivors.size(), 4u) << "fr, the second accused, was not removed";
+    EXPECT_EQ(second.offers.back(), open);
+  }
+}
+
+TEST(CoordinatorCoreTest, WhoIsAccusedByTwoJurisdictionsIsLeftOutAndNotItsAccusers) {
+  World world({"at", "de", "es", "fr", "gb"});
+  for (auto& [id, site] : world.sites_) site->mute_input = true;
+  world.ConnectAll();
+  const JobId job = world.Submit(SomeSpec(2));
+  Site& at = world.site("at");
+  ASSERT_OK(world.Event(at, Sign(at.key, About(at, {job, 0, 0}, 1, 5))));
+  for (auto& [id, site] : world.sites_) site->mute_input = false;
+  world.finish_sums_ = false;
+  world.AdvanceToDeadline();
+  for (auto& [id, site] : world.sites_) site->mute_input = true;
+  ASSERT_EQ(world.sums_.size(), 1u);
+  world.FinishSum(world.sums_.front());
+  world.sums_.clear();
+  Site& de = world.site("de");
+  ASSERT_OK(world.Event(de, Sign(de.key, About(de, {job, 1, 0}, 2, 5))));
+  for (auto& [id, site] : world.sites_) site->mute_input = false;
+  world.finish_sums_ = true;
+  world.AdvanceToDeadline();
+  ASSERT_EQ(world.View(job).phase, JobPhase::kDone);
+  EXPECT_EQ(world.View(job).rounds.at(1).survivors.size(), 4u);
+  EXPECT_EQ(world.site("gb").offers.size(), 2u);
+}
+
+TEST(CoordinatorCoreTest, AComplaintAfterItsTimeCountsAsADropoutOfTheOneWhoComplains) {
+  World world(kFour);
   for (auto& [id, site] : world.sites_) site->mute_input = true;
   world.ConnectAll();
   const JobId job = world.Submit(SomeSpec(1));
   Site& accuser = world.site("de");
-  const Complaint complaint{{job, 0, 0}, 1, 3, accuser.round->t1(), Complaint::Code::kCannotDecrypt};
-  ASSERT_OK(world.Event(accuser, Sign(accuser.key, complaint)));
-  for (int i = 0; i < 3 && world.View(job).phase != JobPhase::kFailed; ++i) world.AdvanceToDeadline();
-  EXPECT_EQ(world.View(job).failure, AbortReason::kCohortTooSmall);
+  world.Advance(Millis(10'001));  // longer than the step before it
+  ASSERT_OK(world.Event(accuser, Sign(accuser.key, About(accuser, {job, 0, 0}, 1, 4))));
+  EXPECT_EQ(world.View(job).failure, AbortReason::kNone) << "the attempt goes on";
+  EXPECT_EQ(world.View(job).regions[0].dropped, DropReason::kProtocolViolation);
+  EXPECT_EQ(world.site("gb").aborts.size(), 0u);
+}
+
+TEST(CoordinatorCoreTest, WhoHasUploadedCannotComplain) {
+  World world(kFour);
+  world.site("gb").mute_input = true;
+  world.ConnectAll();
+  const JobId job = world.Submit(SomeSpec(1));
+  Site& accuser = world.site("de");
+  EXPECT_FALSE(world.Event(accuser, Sign(accuser.key, About(accuser, {job, 0, 0}, 1, 4))).ok());
+  EXPECT_EQ(world.View(job).failure, AbortReason::kNone);
+  world.Lose(world.site("gb"));
+  ASSERT_EQ(world.View(job).phase, JobPhase::kDone);
+  EXPECT_EQ(world.View(job).rounds.at(0).survivors.size(), 3u) << "its upload stays in the sum";
+}
+
+TEST(CoordinatorCoreTest, AnAbortedAttemptNamesWhatEachSiteSaid) {
+  const std::map<uint32_t, std::string> said{{1, "its trainer failed"},
+                                             {6, "it withdrew"},
+                                             {9, "its operator paused the job"},
+                                             {10, "its operator denied the job"}};
+  for (const auto& [code, reason] : said) {
+    World world(kThree);
+    world.site("fr").mute_input = true;
+    world.ConnectAll();
+    const JobId job = world.Submit(SomeSpec(1));
+    world.finish_sums_ = false;
+    ASSERT_OK(world.Event(world.site("fr"), Dropout{{job, 0, 0}, code, 0}));
+    EXPECT_EQ(world.View(job).text.substr(0, 200),
+              "attempt 0 was aborted: too few sites uploaded; fr/w1: " + reason);
+  }
+  World world(kThree);
+  world.site("fr").mute_input = true;
+  world.ConnectAll();
+  const JobId job = world.Submit(SomeSpec(1));
+  world.Lose(world.site("fr"));
+  EXPECT_NE(world.View(job).text.find("fr/w1: disconnected"), std::string::npos) << world.View(job).text;
 }
 
 TEST(CoordinatorCoreTest, ARestartTriesTheOpenRoundAgainUnderAGreaterNumber) {
@@ -1034,6 +1180,73 @@ TEST(CoordinatorCoreTest, TooManyWorkersAreRefused) {
       HasStatus(StatusCode::kResourceExhausted, "2 workers"));
   world.Connect(world.site("de"));  // a second session of one that is known is no further worker
   EXPECT_EQ(world.core_.Connected().size(), 2u);
+}
+
+TEST(CoordinatorCoreTest, OneMemberCannotTakeTheOthersPlaces) {
+  World world(kThree, CoreLimits{.max_workers = 7});
+  world.Connect(world.site("fr"));
+  world.Connect(world.AddSite("fr", "w2"));
+  const Site& third = world.AddSite("fr", "w3");
+  EXPECT_THAT(world.core_.OnWorkerConnected({third.id, third.key.Public().KeyHash(), World::Chain(third)},
+                                            world.clock_.Now()),
+              HasStatus(StatusCode::kResourceExhausted, "its share of 7 among 3 members"));
+  world.Connect(world.site("fr"));  // it is one of the two
+  world.Connect(world.site("de"));
+  world.Connect(world.site("es"));
+  EXPECT_EQ(world.core_.Connected().size(), 4u);
+}
+
+TEST(CoordinatorCoreTest, OneMemberCannotTakeTheOthersJobs) {
+  World world(kThree, CoreLimits{.max_jobs = 6});
+  const JobId first = world.Submit(SomeSpec(), "a");
+  world.Submit(SomeSpec(), "b");
+  EXPECT_THAT(world.core_.OnSubmit(world.Record("c"), SomeSpec(), world.clock_.Now()),
+              HasStatus(StatusCode::kResourceExhausted, "2 jobs of de are waiting or running"));
+  JobRecord of_another = world.Record("d");
+  of_another.submitter = *SpiffeId::Make("fr", Role::kOperator, "luc");
+  EXPECT_OK(world.core_.OnSubmit(of_another, SomeSpec(), world.clock_.Now()));
+  ASSERT_OK(world.core_.OnCancel(first, world.Record("a").submitter, world.clock_.Now()));
+  EXPECT_OK(world.core_.OnSubmit(world.Record("c"), SomeSpec(), world.clock_.Now()));
+}
+
+TEST(CoordinatorCoreTest, AnAdapterIsForThoseWhomItsJobInvitesAndForWhoeverSubmittedIt) {
+  World world({"de", "es", "fr", "gb", "it"});
+  for (const char* j : {"es", "fr", "gb"}) world.Connect(world.site(j));
+  policy::JobSpec spec = SomeSpec(1);
+  spec.cohort.jurisdictions = {"es", "fr", "gb"};
+  const JobId job = world.Submit(spec);
+  const JobView view = world.View(job);
+  ASSERT_EQ(view.phase, JobPhase::kDone) << view.text;
+  for (const Digest& blob : {H("initial"), view.rounds[0].adapter, view.rounds[0].sum_sha256}) {
+    for (const char* reader : {"es", "fr", "gb", "de"}) EXPECT_OK(world.core_.CheckReader(blob, reader));
+    EXPECT_THAT(world.core_.CheckReader(blob, "it"),
+                HasStatus(StatusCode::kPermissionDenied, "does not invite it"));
+  }
+  EXPECT_THAT(world.core_.CheckReader(H("else"), "de"), HasStatus(StatusCode::kNotFound, ""));
+  // Another job that begins with the same adapter and invites more.
+  spec.cohort.jurisdictions = {"es", "fr", "it"};
+  world.Submit(spec, "another");
+  EXPECT_OK(world.core_.CheckReader(H("initial"), "it"));
+  EXPECT_FALSE(world.core_.CheckReader(view.rounds[0].adapter, "it").ok());
+}
+
+TEST(CoordinatorCoreTest, WorkersThatCameAndWentAreNotRememberedForEver) {
+  World world(kThree);
+  world.site("de").verdict = Verdict::kRefused;
+  world.ConnectAll();
+  const JobId job = world.Submit(SomeSpec(1));
+  for (int i = 0; i < 200; ++i) {
+    Site& passing = world.AddSite("fr", "p" + std::to_string(i));
+    passing.verdict = Verdict::kRefused;
+    world.Connect(passing);
+    world.Lose(passing);
+  }
+  EXPECT_LT(world.View(job).regions.size(), 30u);
+  world.site("de").verdict = Verdict::kEligible;
+  world.Connect(world.site("de"));
+  const JobView view = world.View(job);
+  ASSERT_EQ(view.phase, JobPhase::kDone) << view.text;
+  EXPECT_LT(view.rounds[0].missing.size(), 30u);
 }
 
 TEST(CoordinatorCoreTest, AResultThatAWorkerComputedDifferentlyIsShown) {

@@ -63,7 +63,7 @@ class FakeCoordinator final : public pb::Federation::Service {
       const std::lock_guard lock(mutex_);
       heard_.push_back(in);
       changed_.notify_all();
-      if (in.has_pong() && in.pong().sequence() == 666) return grpc::Status::OK;  // hang up
+      if (in.has_pong() && in.pong().sequence() == 666) return hang_up;
     }
     return grpc::Status::OK;
   }
@@ -141,6 +141,7 @@ class FakeCoordinator final : public pb::Federation::Service {
   uint32_t protocol = kProtocolVersion;
   Digest charter = DigestOf("charter");
   pb::CoordinatorMessage first;
+  grpc::Status hang_up;
   bool refuse_upload = false;
   uint64_t claim_more = 0;
   uint64_t lose_every = 0;
@@ -209,6 +210,7 @@ SessionOptions Options() {
   options.first_backoff = Millis(5);
   options.longest_backoff = Millis(20);
   options.refused_backoff = Millis(5);
+  options.displaced_backoff = Millis(5);
   return options;
 }
 
@@ -242,6 +244,39 @@ TEST_F(SessionTest, ComesBackAfterTheCoordinatorHungUp) {
   session.Send(Pong{666});
   EXPECT_TRUE(listener_.Wait(2).starts_with("down: "));
   EXPECT_EQ(listener_.Wait(3), "up");
+}
+
+TEST_F(SessionTest, TheReasonOfAStreamThatTheCoordinatorEndsIsHeard) {
+  coordinator_.hang_up = {grpc::StatusCode::RESOURCE_EXHAUSTED, "too many messages wait"};
+  Session session(Options(), coordinator_.Channel(), listener_.Handlers());
+  session.Start();
+  listener_.Wait(1);
+  session.Send(Pong{666});
+  EXPECT_EQ(listener_.Wait(2), "down: too many messages wait");
+}
+
+TEST_F(SessionTest, AWorkerThatAnotherOneDisplacesSaysSoInItsOwnWordsAndComesBackLater) {
+  coordinator_.hang_up = {grpc::StatusCode::ALREADY_EXISTS, "anything"};
+  Session session(Options(), coordinator_.Channel(), listener_.Handlers());
+  session.Start();
+  listener_.Wait(1);
+  session.Send(Pong{666});
+  const std::string line = listener_.Wait(2);
+  EXPECT_NE(line.find("another worker with this identity"), std::string::npos) << line;
+  EXPECT_EQ(listener_.Wait(3), "up");
+}
+
+TEST(DisplacedBackoffTest, GrowsToAMinuteAndBeginsAnewAfterAnotherEnd) {
+  DisplacedBackoff backoff{SessionOptions()};
+  Millis last{0};
+  for (int i = 0; i < 10; ++i) {
+    const Millis wait = backoff.Next();
+    EXPECT_TRUE(wait > last || wait == Millis(60'000)) << wait.count();
+    last = wait;
+  }
+  EXPECT_EQ(last, Millis(60'000));
+  backoff.Reset();
+  EXPECT_EQ(backoff.Next(), Millis(2'000));
 }
 
 TEST_F(SessionTest, ComesBackAfterTheCoordinatorWasRestarted) {
