@@ -10,6 +10,7 @@
 namespace concordat::cli {
 namespace {
 
+constexpr size_t kMostPages = 1000;  // of one list: an end, whatever the coordinator says
 constexpr Millis kShortCall{20'000};
 // On top of what a call asks the coordinator to wait for.
 constexpr Millis kSlack{10'000};
@@ -182,8 +183,15 @@ StatusOr<pb::PlanReply> Client::Plan(const policy::SignedJob& job, Millis wait) 
 }
 
 StatusOr<std::vector<pb::JobState>> Client::ListJobs() {
-  ASSIGN_OR_RETURN(const auto reply, Call(&pb::Jobs::Stub::ListJobs, pb::ListJobsRequest(), kShortCall));
-  return std::vector<pb::JobState>(reply.jobs().begin(), reply.jobs().end());
+  pb::ListJobsRequest request;
+  std::vector<pb::JobState> out;
+  for (size_t page = 0; page < kMostPages; ++page) {
+    ASSIGN_OR_RETURN(const auto reply, Call(&pb::Jobs::Stub::ListJobs, request, kShortCall));
+    out.insert(out.begin(), reply.jobs().begin(), reply.jobs().end());
+    if (!reply.earlier() || reply.jobs().empty()) break;
+    request.set_before(reply.jobs(0).job());
+  }
+  return out;
 }
 
 StatusOr<pb::JobState> Client::State(const JobId& job) {
@@ -217,7 +225,14 @@ StatusOr<pb::JobState> Client::Cancel(const JobId& job) {
 StatusOr<pb::RoundsReply> Client::Rounds(const JobId& job) {
   pb::RoundsRequest request;
   request.set_job(job.bytes.data(), job.bytes.size());
-  return Call(&pb::Jobs::Stub::Rounds, request, kShortCall);
+  ASSIGN_OR_RETURN(pb::RoundsReply out, Call(&pb::Jobs::Stub::Rounds, request, kShortCall));
+  for (size_t page = 1; page < kMostPages && static_cast<uint32_t>(out.rounds_size()) < out.total(); ++page) {
+    request.set_from(static_cast<uint32_t>(out.rounds_size()));
+    ASSIGN_OR_RETURN(const pb::RoundsReply more, Call(&pb::Jobs::Stub::Rounds, request, kShortCall));
+    if (more.rounds().empty()) break;
+    out.mutable_rounds()->MergeFrom(more.rounds());
+  }
+  return out;
 }
 
 StatusOr<pb::EvaluateReply> Client::Evaluate(const JobId& job, const std::vector<Digest>& adapters,

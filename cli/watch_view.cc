@@ -85,6 +85,7 @@ std::string Cut(const std::string& text, size_t columns) {
 }
 
 std::pair<uint64_t, uint64_t> Traffic(const pb::JobState& state) {
+  if (state.bytes_up() > 0) return {state.bytes_up(), state.bytes_down()};
   uint64_t up = 0, down = 0;
   for (const auto& round : state.rounds()) {
     up += round.bytes_up();

@@ -1,5 +1,6 @@
 #include "coordinator/rpc/convert.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "proto/wire.h"
@@ -55,8 +56,7 @@ StatusOr<WorkerEvent> From(const pb::Progress& in) {
 StatusOr<WorkerEvent> From(const pb::Dropout& in) {
   Dropout out;
   ASSIGN_OR_RETURN(out.id, wire::FromProto(in.id()));
-  if (in.code() < pb::Dropout::TRAINER_FAILED || in.code() > pb::Dropout::DENIED ||
-      in.refusal() > 255) {
+  if (in.code() < pb::Dropout::TRAINER_FAILED || in.code() > pb::Dropout::DENIED || in.refusal() > 255) {
     return InvalidArgument("dropout: unknown code {} or refusal {}", static_cast<int>(in.code()),
                            in.refusal());
   }
@@ -212,7 +212,7 @@ pb::RoundSummary ToProto(const RoundRecord& in) {
   return out;
 }
 
-pb::JobState ToProto(const JobView& in) {
+pb::JobState ToProto(const JobView& in, size_t most_rounds) {
   pb::JobState out;
   out.set_job(wire::BytesOf(in.id));
   out.set_name(in.name);
@@ -232,7 +232,12 @@ pb::JobState ToProto(const JobView& in) {
     r->set_dropped(static_cast<uint32_t>(region.dropped));
   }
   out.set_adapter(wire::BytesOf(in.adapter));
-  for (const RoundRecord& round : in.rounds) *out.add_rounds() = ToProto(round);
+  const size_t first = in.rounds.size() - std::min(in.rounds.size(), most_rounds);
+  for (size_t i = first; i < in.rounds.size(); ++i) *out.add_rounds() = ToProto(in.rounds[i]);
+  for (const RoundRecord& round : in.rounds) {
+    out.set_bytes_up(out.bytes_up() + round.bytes_up);
+    out.set_bytes_down(out.bytes_down() + round.bytes_down);
+  }
   out.set_eta_ms(in.eta.count());
   out.set_failure(static_cast<uint32_t>(in.failure));
   out.set_failure_text(in.text);

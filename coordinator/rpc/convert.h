@@ -19,7 +19,10 @@ using FromWorker = std::variant<std::monostate, WorkerEvent, secagg::Signed<seca
 StatusOr<FromWorker> FromProto(const pb::WorkerMessage& in);
 
 pb::CoordinatorMessage ToProto(const ToWorkerMessage& in);
-pb::JobState ToProto(const JobView& in);
+/// Rounds in one state: a job may have more of them than a message has room for.
+inline constexpr size_t kMostRounds = 64;
+/// With the newest rounds, at most so many.
+pb::JobState ToProto(const JobView& in, size_t most_rounds = kMostRounds);
 pb::RoundSummary ToProto(const RoundRecord& in);
 pb::PlanReply ToProto(const PlanOutcome& in);
 pb::EvaluateReply ToProto(const EvaluationOutcome& in);

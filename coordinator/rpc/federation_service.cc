@@ -1,5 +1,6 @@
 #include "coordinator/rpc/federation_service.h"
 
+#include "common/logging.h"
 #include "coordinator/rpc/session.h"
 #include "privacy/crypto/hash.h"
 #include "proto/tls.h"
@@ -9,13 +10,30 @@ namespace concordat::coordinator {
 
 StatusOr<crypto::PeerIdentity> CallerOf(const grpc::ServerContextBase& context, const Hub& hub, Role role) {
   ASSIGN_OR_RETURN(const std::string chain, tls::PeerChainOf(context));
-  ASSIGN_OR_RETURN(const crypto::PeerIdentity peer,
-                   policy::CheckPeer(hub.charter().charter, chain, hub.clock().Now()));
+  ASSIGN_OR_RETURN(const crypto::PeerIdentity peer, hub.Peer(chain));
   if (peer.id.role() != role) {
     return PermissionDenied("{} is a {}; this call is for a {}", peer.id.ToString(), RoleName(peer.id.role()),
                             RoleName(role));
   }
   return peer;
+}
+
+grpc::Status ToPeer(const Status& status) {
+  const std::string_view text = Message(status);
+  std::string out;
+  bool begins = true;  // a word; a slash within one is an identity's
+  for (size_t i = 0; i < text.size(); ++i) {
+    if (begins && text[i] == '/') {
+      out += "a file";
+      i = std::min(text.find_first_of(" :;,()'\"", i), text.size()) - 1;
+      begins = false;
+      continue;
+    }
+    begins = std::string_view(" :;,('\"").find(text[i]) != std::string_view::npos;
+    out += text[i];
+  }
+  if (out != text) spdlog::warn("a peer was told \"{}\", which is: {}", out, text);
+  return tls::ToGrpc(MakeStatus(status.code(), out));
 }
 
 grpc::ServerBidiReactor<pb::WorkerMessage, pb::CoordinatorMessage>* FederationService::Session(
@@ -41,33 +59,42 @@ StatusOr<uint64_t> Put(Hub& hub, const grpc::ServerContext& context, const pb::P
 
 }  // namespace
 
+/// A worker that is over its share tries again by itself.
+Status FederationService::CheckGate(const grpc::ServerContextBase& context) {
+  const Status gate = gate_.Check(context);
+  if (gate.code() != StatusCode::kResourceExhausted) return gate;
+  return MakeStatus(StatusCode::kUnavailable, Message(gate));
+}
+
 grpc::Status FederationService::PutChunk(grpc::ServerContext* context, const pb::PutChunkRequest* request,
                                          pb::PutChunkReply* reply) {
+  if (const Status gate = CheckGate(*context); !gate.ok()) return ToPeer(gate);
   const auto stored = Put(hub_, *context, *request);
-  if (!stored.ok()) return tls::ToGrpc(stored.status());
+  if (!stored.ok()) return ToPeer(stored.status());
   reply->set_stored(*stored);
   return grpc::Status::OK;
 }
 
 grpc::Status FederationService::UploadState(grpc::ServerContext* context,
                                             const pb::UploadStateRequest* request, pb::PutChunkReply* reply) {
+  if (const Status gate = CheckGate(*context); !gate.ok()) return ToPeer(gate);
   const auto peer = CallerOf(*context, hub_, Role::kWorker);
   if (!peer.ok()) return tls::ToGrpc(peer.status());
   const auto id = wire::FromProto(request->id());
   if (!id.ok()) return tls::ToGrpc(id.status());
   const auto stored = hub_.uploads().Stored(*id, peer->id);
-  if (!stored.ok()) return tls::ToGrpc(stored.status());
+  if (!stored.ok()) return ToPeer(stored.status());
   reply->set_stored(*stored);
   return grpc::Status::OK;
 }
 
 grpc::Status FederationService::GetBlob(grpc::ServerContext* context, const pb::GetBlobRequest* request,
                                         grpc::ServerWriter<pb::BlobChunk>* writer) {
+  if (const Status gate = CheckGate(*context); !gate.ok()) return ToPeer(gate);
   const auto peer = CallerOf(*context, hub_, Role::kWorker);
   if (!peer.ok()) return tls::ToGrpc(peer.status());
-  return tls::ToGrpc(
-      StreamBlob<pb::BlobChunk>(hub_, request->sha256(), request->offset(), *writer,
-                                [&](uint64_t bytes) { hub_.traffic().AddDown(peer->id, bytes); }));
+  return ToPeer(StreamBlob<pb::BlobChunk>(hub_, peer->id, request->sha256(), request->offset(), *writer,
+                                          [&](uint64_t bytes) { hub_.traffic().AddDown(peer->id, bytes); }));
 }
 
 }  // namespace concordat::coordinator

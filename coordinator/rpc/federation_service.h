@@ -2,6 +2,7 @@
 #define CONCORDAT_COORDINATOR_RPC_FEDERATION_SERVICE_H_
 
 #include "concordat/v1/federation.grpc.pb.h"
+#include "coordinator/rpc/call_gate.h"
 #include "coordinator/rpc/hub.h"
 
 namespace concordat::coordinator {
@@ -12,12 +13,15 @@ inline constexpr size_t kMaxChunkBytes = 1 << 20;
 /// Who calls, by its certificate under the charter, in `role`. PermissionDenied otherwise.
 StatusOr<crypto::PeerIdentity> CallerOf(const grpc::ServerContextBase& context, const Hub& hub, Role role);
 
+/// What a peer is told: the status with names of files taken out, which are the operator's own business.
+grpc::Status ToPeer(const Status& status);
+
 /// Workers' side of the coordinator. The session is a callback stream, so that a waiting worker holds no
 /// thread; chunks and files are plain calls.
 class FederationService final
     : public concordat::v1::Federation::WithCallbackMethod_Session<concordat::v1::Federation::Service> {
  public:
-  explicit FederationService(Hub& hub) : hub_(hub) {}
+  FederationService(Hub& hub, CallGate& gate) : hub_(hub), gate_(gate) {}
 
   grpc::ServerBidiReactor<concordat::v1::WorkerMessage, concordat::v1::CoordinatorMessage>* Session(
       grpc::CallbackServerContext* context) override;
@@ -29,7 +33,9 @@ class FederationService final
                        grpc::ServerWriter<concordat::v1::BlobChunk>* writer) override;
 
  private:
+  Status CheckGate(const grpc::ServerContextBase& context);
   Hub& hub_;
+  CallGate& gate_;
 };
 
 }  // namespace concordat::coordinator

@@ -9,6 +9,11 @@ namespace {
 
 constexpr Millis kAnswerTime{10'000};
 constexpr std::chrono::seconds kDiskRetry{2};
+/// How long a job waits while the first adapter of another is made.
+constexpr std::chrono::seconds kMakerTime{30};
+/// A chain that was verified counts so long without being verified again.
+constexpr Millis kPeerTime{10'000};
+constexpr size_t kMostPeers = 1024;
 
 CoreContext ContextOf(const Hub::Parts& parts) {
   CoreContext context;
@@ -26,6 +31,11 @@ StatusOr<Bytes> InitialBlob(const policy::JobSpec& spec, const JobId& id) {
   ASSIGN_OR_RETURN(const AdapterLayout layout, AdapterLayout::Make(spec.base_model.shape, spec.adapter));
   ASSIGN_OR_RETURN(const AdapterBlob blob, FirstAdapter(layout, id, spec.seed));
   return EncodeAdapterBlob(blob);
+}
+
+/// Ended before a round was done: its first adapter follows from its seed and nothing follows from it.
+bool NeverBegan(JobPhase phase, size_t rounds) {
+  return HasEnded(phase) && phase != JobPhase::kDone && rounds == 0;
 }
 
 }  // namespace
@@ -61,6 +71,7 @@ StatusOr<std::unique_ptr<Hub>> Hub::Make(Parts parts) {
 Status Hub::Restore() {
   ASSIGN_OR_RETURN(std::vector<StoredJob> stored, parts_.journal->Load());
   const Instant now = parts_.clock->Now();
+  std::set<Digest> blobs;
   std::vector<UploadSlot> accepted, open;
   for (StoredJob& job : stored) {
     const JobId id = job.job.id;
@@ -75,12 +86,16 @@ Status Hub::Restore() {
       ASSIGN_OR_RETURN(const Bytes bytes, InitialBlob(spec, id));
       RETURN_IF_ERROR(parts_.blobs->Put(bytes).status());
     }
+    if (!NeverBegan(job.phase.phase, job.rounds.size())) blobs.insert(job.job.initial_adapter);
+    for (const RoundRecord& round : job.rounds) blobs.insert({round.adapter, round.sum_sha256});
     ASSIGN_OR_RETURN(CoreEffects fx, core_.Restore(std::move(job), std::move(spec), now));
     accepted.insert(accepted.end(), fx.accept_uploads.begin(), fx.accept_uploads.end());
     open.insert(open.end(), fx.open_uploads.begin(), fx.open_uploads.end());
     restored_.push_back(std::move(fx));
   }
   parts_.uploads->Retain(accepted, open);
+  // A crash between a blob and its record leaves one that nobody knows.
+  parts_.blobs->Retain(blobs);
   // Before anybody can ask: a worker that is told "no" here would give its upload up.
   for (const UploadSlot& slot : open) parts_.uploads->Open(slot);
   if (!stored.empty()) spdlog::info("{} jobs restored", stored.size());
@@ -222,6 +237,11 @@ void Hub::Publish(CoreEffects* fx) {
     }
   }
   if (fx->changed.empty()) return;
+  for (const JobId& id : fx->changed) {
+    const auto job = core_.Job(id);
+    if (job.ok() && NeverBegan((*job)->phase(), (*job)->rounds_done()))
+      parts_.blobs->Remove((*job)->record().initial_adapter);
+  }
   {
     const std::lock_guard lock(changes_mutex_);
     for (const JobId& job : fx->changed) ++changes_[job];
@@ -259,7 +279,10 @@ void Hub::Connected(const WorkerInfo& worker, std::shared_ptr<SessionLink> link)
   Post([this, worker, link = std::move(link)] {
     const auto old = links_.find(worker.id);
     if (old != links_.end()) {
-      old->second->Close(FailedPrecondition("another session of {} has begun", worker.id.Brief()));
+      // Its own session after a broken link, or a second process with the same key: one cannot be told from
+      // the other here, but only one of them comes again and again.
+      spdlog::warn("{} has connected again: its earlier session is ended", worker.id.Brief());
+      old->second->Close(AlreadyExists("another session of {} has begun", worker.id.Brief()));
     }
     links_[worker.id] = link;
     auto fx = core_.OnWorkerConnected(worker, parts_.clock->Now());
@@ -344,20 +367,15 @@ StatusOr<Hub::Submitted> Hub::Submit(const policy::SignedJob& job, const SpiffeI
     return PermissionDenied("the job is signed by {}, and {} submits it", verified.submitter.Brief(),
                             caller.Brief());
   }
+  RETURN_IF_ERROR(core_.CheckSpec(verified.spec));  // reads what never changes
+  // One at a time from here on: what is free now still is when the adapter is there, and of adapters that are
+  // not registered yet there is one, in memory and on disk.
+  std::unique_lock making(maker_, kMakerTime);
+  if (!making.owns_lock()) return Unavailable("other jobs are being registered; try again");
   const auto known = View(verified.id);
   if (known.ok()) return Submitted{verified.id, true};
   if (known.status().code() != StatusCode::kNotFound) return known.status();
-  RETURN_IF_ERROR(core_.CheckSpec(verified.spec));  // reads what never changes
-  // Before anything is stored for it.
-  ASSIGN_OR_RETURN(const Submitted room, Ask<Submitted>([this]() -> StatusOr<Submitted> {
-                     RETURN_IF_ERROR(core_.CheckRoom());
-                     return Submitted{};
-                   }));
-  (void)room;
-  if (const uint64_t bytes = parts_.blobs->StateBytes(); bytes > parts_.max_state_bytes) {
-    return ResourceExhausted("the state folder holds {} bytes, at most {} are allowed", bytes,
-                             parts_.max_state_bytes);
-  }
+  RETURN_IF_ERROR(CheckRoom(verified));
   JobRecord record;
   record.id = verified.id;
   record.signed_job = job;
@@ -368,10 +386,73 @@ StatusOr<Hub::Submitted> Hub::Submit(const policy::SignedJob& job, const SpiffeI
   return Ask<Submitted>([this, record, spec = verified.spec]() -> StatusOr<Submitted> {
     auto fx = core_.OnSubmit(record, spec, parts_.clock->Now());
     if (fx.status().code() == StatusCode::kAlreadyExists) return Submitted{record.id, true};
-    RETURN_IF_ERROR(fx.status());
+    if (!fx.ok()) {
+      parts_.blobs->Remove(record.initial_adapter);  // named after this very job
+      return fx.status();
+    }
     Apply(std::move(*fx));
     return Submitted{record.id, false};
   });
+}
+
+/// Before anything is made or stored for it. \pre maker_
+Status Hub::CheckRoom(const policy::VerifiedJob& job) {
+  const auto room = Ask<bool>([this, from = job.submitter.jurisdiction()]() -> StatusOr<bool> {
+    RETURN_IF_ERROR(core_.CheckRoom(from));
+    return true;
+  });
+  RETURN_IF_ERROR(room.status());
+  ASSIGN_OR_RETURN(const AdapterLayout layout,
+                   AdapterLayout::Make(job.spec.base_model.shape, job.spec.adapter));
+  const uint64_t needed = layout.adapter_elements() * sizeof(float);
+  if (const uint64_t bytes = parts_.blobs->StateBytes() + needed; bytes > parts_.max_state_bytes) {
+    return ResourceExhausted(
+        "with the job's adapter the state folder would hold {} bytes, at most {} are allowed", bytes,
+        parts_.max_state_bytes);
+  }
+  return OkStatus();
+}
+
+StatusOr<crypto::PeerIdentity> Hub::Peer(const std::string& chain) const {
+  const Instant now = clock().Now();
+  {
+    const std::lock_guard lock(peers_mutex_);
+    const auto it = peers_.find(chain);
+    if (it != peers_.end() && now < it->second.until && now >= it->second.until - kPeerTime) {
+      return it->second.peer;
+    }
+  }
+  ASSIGN_OR_RETURN(crypto::PeerIdentity peer, policy::CheckPeer(charter().charter, chain, now));
+  const std::lock_guard lock(peers_mutex_);
+  if (peers_.size() >= kMostPeers) peers_.clear();
+  peers_.insert_or_assign(chain, KnownPeer{peer, now + kPeerTime});
+  return peer;
+}
+
+Status Hub::CheckFlow(const std::string& jurisdiction) const {
+  const policy::Charter& c = charter().charter;
+  const std::string& from = c.coordinator.id.jurisdiction();
+  if (c.Flow(policy::ArtefactKind::kAdapter, from, jurisdiction) != nullptr) return OkStatus();
+  return PermissionDenied("the charter has no flow of adapters from {} to {}", from, jurisdiction);
+}
+
+Status Hub::CheckReader(const Digest& blob, const std::string& jurisdiction) {
+  RETURN_IF_ERROR(CheckFlow(jurisdiction));
+  return Ask<bool>([this, blob, jurisdiction]() -> StatusOr<bool> {
+           RETURN_IF_ERROR(core_.CheckReader(blob, jurisdiction));
+           return true;
+         })
+      .status();
+}
+
+Status Hub::CheckJobReader(const JobId& job, const std::string& jurisdiction) {
+  RETURN_IF_ERROR(CheckFlow(jurisdiction));
+  return Ask<bool>([this, job, jurisdiction]() -> StatusOr<bool> {
+           ASSIGN_OR_RETURN(const JobMachine* machine, core_.Job(job));
+           RETURN_IF_ERROR(core_.CheckReader(*machine, jurisdiction));
+           return true;
+         })
+      .status();
 }
 
 Digest Hub::NewRequest() {
@@ -428,11 +509,19 @@ StatusOr<JobView> Hub::View(const JobId& job) {
   return Ask<JobView>([this, job] { return core_.View(job, parts_.clock->Now()); });
 }
 
-StatusOr<std::vector<JobView>> Hub::List() {
-  return Ask<std::vector<JobView>>([this]() -> StatusOr<std::vector<JobView>> {
-    std::vector<JobView> out;
-    for (const JobId& id : core_.Jobs()) out.push_back(*core_.View(id, parts_.clock->Now()));
-    return out;
+StatusOr<Hub::Page> Hub::List(const std::optional<JobId>& before, size_t at_most) {
+  return Ask<Page>([this, before, at_most]() -> StatusOr<Page> {
+    const std::vector<JobId> all = core_.Jobs();
+    size_t end = all.size();
+    if (before) {
+      end = static_cast<size_t>(std::find(all.begin(), all.end(), *before) - all.begin());
+      if (end == all.size()) return NotFound("no job {}", before->brief());
+    }
+    Page page;
+    page.earlier = end > at_most;
+    for (size_t i = page.earlier ? end - at_most : 0; i < end; ++i)
+      page.jobs.push_back(*core_.View(all[i], parts_.clock->Now()));
+    return page;
   });
 }
 

@@ -17,6 +17,7 @@
 #include "coordinator/rpc/sum_engine.h"
 #include "coordinator/rpc/uploads.h"
 #include "policy/charter.h"
+#include "policy/signed_job.h"
 
 namespace concordat::coordinator {
 
@@ -77,9 +78,24 @@ class Hub {
   StatusOr<EvaluationOutcome> Evaluate(EvaluationRequest request, Millis wait);
   StatusOr<JobView> Cancel(const JobId& job, const SpiffeId& caller);
   StatusOr<JobView> View(const JobId& job);
-  StatusOr<std::vector<JobView>> List();
+  struct Page {
+    std::vector<JobView> jobs;  // in the order of registration
+    bool earlier = false;       // whether there are more before the first
+  };
+  /// The newest `at_most` jobs, or the newest of those registered before `before`. NotFound when that is
+  /// none.
+  StatusOr<Page> List(const std::optional<JobId>& before, size_t at_most);
   StatusOr<JobRecord> Record(const JobId& job);
   StatusOr<std::vector<SpiffeId>> ConnectedWorkers();
+
+  // ---- Who may ask. Any thread.
+  /// policy::CheckPeer, whose answer it keeps for some seconds: each call asks.
+  StatusOr<crypto::PeerIdentity> Peer(const std::string& chain) const;
+  /// Whether a blob, or what follows of a job, may go to `jurisdiction`: the charter must have a flow of
+  /// adapters to it, and a job that has the blob must invite it or have been submitted there.
+  /// PermissionDenied, NotFound; Unavailable as above.
+  Status CheckReader(const Digest& blob, const std::string& jurisdiction);
+  Status CheckJobReader(const JobId& job, const std::string& jurisdiction);
 
   /// Waits until `job` has changed since `seen`, or `until`; gives the number of its changes.
   uint64_t AwaitChange(const JobId& job, uint64_t seen, Millis at_most);
@@ -109,7 +125,13 @@ class Hub {
   template <typename T>
   StatusOr<T> Await(std::future<StatusOr<T>> answer, Millis at_most);
   Digest NewRequest();
+  Status CheckRoom(const policy::VerifiedJob& job);
+  Status CheckFlow(const std::string& jurisdiction) const;
 
+  struct KnownPeer {
+    crypto::PeerIdentity peer;
+    Instant until;
+  };
   Parts parts_;
   Traffic traffic_;
   CoordinatorCore core_;                                                     // loop thread
@@ -128,6 +150,9 @@ class Hub {
   std::condition_variable changed_;
   std::map<JobId, uint64_t> changes_;  // guarded by changes_mutex_
   std::unique_ptr<SumEngine> sums_;
+  std::timed_mutex maker_;  // held while a job is registered
+  mutable std::mutex peers_mutex_;
+  mutable std::map<std::string, KnownPeer> peers_;  // by chain; guarded by peers_mutex_
   std::thread thread_;
 };
 

@@ -20,6 +20,8 @@ constexpr uint32_t kMaxPlanWaitMs = 60'000;
 constexpr uint32_t kMaxEvaluateWaitMs = 3'600'000;
 constexpr int kMaxModels = 16;
 constexpr uint32_t kMaxDocuments = 1'000'000;
+constexpr size_t kMostListed = 100;         // jobs of one page
+constexpr size_t kMaxReplyBytes = 3 << 20;  // of what grows with time; messages have at most 4 MiB
 /// Calls that may wait or stream at once. Each holds a thread, and the workers' calls need some of them too.
 constexpr int kMaxWaiting = 256;
 
@@ -65,18 +67,19 @@ Millis WaitOf(uint32_t asked, uint32_t otherwise, uint32_t most) {
 
 }  // namespace
 
-#define CALLER_OR_RETURN(name)                                 \
-  const auto name = CallerOf(*context, hub_, Role::kOperator); \
+#define CALLER_OR_RETURN(name)                                                               \
+  if (const concordat::Status gate = gate_.Check(*context); !gate.ok()) return ToPeer(gate); \
+  const auto name = CallerOf(*context, hub_, Role::kOperator);                               \
   if (!name.ok()) return tls::ToGrpc(name.status())
 #define PLACE_OR_RETURN()      \
   const Place place(waiting_); \
   if (!place.status().ok()) return tls::ToGrpc(place.status())
 #define GRPC_ASSIGN(lhs, expr) \
   auto lhs = (expr);           \
-  if (!lhs.ok()) return tls::ToGrpc(lhs.status())
+  if (!lhs.ok()) return ToPeer(lhs.status())
 
-pb::JobState JobsService::StateOf(const JobView& view) {
-  pb::JobState out = ToProto(view);
+pb::JobState JobsService::StateOf(const JobView& view, size_t most_rounds) {
+  pb::JobState out = ToProto(view, most_rounds);
   for (auto& region : *out.mutable_regions()) {
     const auto id = SpiffeId::Parse(region.worker());
     if (!id.ok()) continue;
@@ -90,6 +93,7 @@ pb::JobState JobsService::StateOf(const JobView& view) {
 grpc::Status JobsService::Submit(grpc::ServerContext* context, const pb::SubmitRequest* request,
                                  pb::SubmitReply* reply) {
   CALLER_OR_RETURN(caller);
+  PLACE_OR_RETURN();
   GRPC_ASSIGN(job, JobOf(*request));
   GRPC_ASSIGN(submitted, hub_.Submit(*job, caller->id));
   reply->set_job(wire::BytesOf(submitted->job));
@@ -107,11 +111,29 @@ grpc::Status JobsService::Plan(grpc::ServerContext* context, const pb::SubmitReq
   return grpc::Status::OK;
 }
 
-grpc::Status JobsService::ListJobs(grpc::ServerContext* context, const pb::ListJobsRequest*,
+grpc::Status JobsService::ListJobs(grpc::ServerContext* context, const pb::ListJobsRequest* request,
                                    pb::ListJobsReply* reply) {
   CALLER_OR_RETURN(caller);
-  GRPC_ASSIGN(jobs, hub_.List());
-  for (const JobView& view : *jobs) *reply->add_jobs() = StateOf(view);
+  std::optional<JobId> before;
+  if (!request->before().empty()) {
+    GRPC_ASSIGN(job, wire::DigestFrom(request->before(), "before"));
+    before = *job;
+  }
+  GRPC_ASSIGN(page, hub_.List(before, kMostListed));
+  reply->set_earlier(page->earlier);
+  // The oldest give way when the newest need the room.
+  std::vector<pb::JobState> newest;
+  size_t bytes = 0;
+  for (auto view = page->jobs.rbegin(); view != page->jobs.rend(); ++view) {
+    pb::JobState state = StateOf(*view, 1);
+    bytes += state.ByteSizeLong();
+    if (bytes > kMaxReplyBytes && !newest.empty()) {
+      reply->set_earlier(true);
+      break;
+    }
+    newest.push_back(std::move(state));
+  }
+  for (auto state = newest.rbegin(); state != newest.rend(); ++state) *reply->add_jobs() = std::move(*state);
   return grpc::Status::OK;
 }
 
@@ -150,8 +172,8 @@ grpc::Status JobsService::Fetch(grpc::ServerContext* context, const pb::FetchReq
                                 grpc::ServerWriter<pb::FetchChunk>* writer) {
   CALLER_OR_RETURN(caller);
   PLACE_OR_RETURN();
-  return tls::ToGrpc(
-      StreamBlob<pb::FetchChunk>(hub_, request->sha256(), request->offset(), *writer, [](uint64_t) {}));
+  return ToPeer(StreamBlob<pb::FetchChunk>(hub_, caller->id, request->sha256(), request->offset(), *writer,
+                                           [](uint64_t) {}));
 }
 
 grpc::Status JobsService::Evaluate(grpc::ServerContext* context, const pb::EvaluateRequest* request,
@@ -186,7 +208,16 @@ grpc::Status JobsService::Rounds(grpc::ServerContext* context, const pb::RoundsR
   GRPC_ASSIGN(job, wire::DigestFrom(request->job(), "job"));
   GRPC_ASSIGN(view, hub_.View(*job));
   GRPC_ASSIGN(record, hub_.Record(*job));
-  for (const RoundRecord& round : view->rounds) *reply->add_rounds() = ToProto(round);
+  if (const concordat::Status may = hub_.CheckJobReader(*job, caller->id.jurisdiction()); !may.ok())
+    return ToPeer(may);
+  size_t bytes = 0;
+  for (size_t i = request->from(); i < view->rounds.size(); ++i) {
+    pb::RoundSummary round = ToProto(view->rounds[i]);
+    bytes += round.ByteSizeLong();
+    if (bytes > kMaxReplyBytes && reply->rounds_size() > 0) break;
+    *reply->add_rounds() = std::move(round);
+  }
+  reply->set_total(static_cast<uint32_t>(view->rounds.size()));
   reply->set_job_file(record->signed_job.file);
   reply->set_initial_adapter(wire::BytesOf(record->initial_adapter));
   return grpc::Status::OK;

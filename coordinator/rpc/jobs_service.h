@@ -4,6 +4,8 @@
 #include <atomic>
 
 #include "concordat/v1/jobs.grpc.pb.h"
+#include "coordinator/rpc/call_gate.h"
+#include "coordinator/rpc/convert.h"
 #include "coordinator/rpc/hub.h"
 
 namespace concordat::coordinator {
@@ -12,7 +14,7 @@ namespace concordat::coordinator {
 /// operator of a member jurisdiction.
 class JobsService final : public concordat::v1::Jobs::Service {
  public:
-  explicit JobsService(Hub& hub) : hub_(hub) {}
+  JobsService(Hub& hub, CallGate& gate) : hub_(hub), gate_(gate) {}
 
   grpc::Status Submit(grpc::ServerContext* context, const concordat::v1::SubmitRequest* request,
                       concordat::v1::SubmitReply* reply) override;
@@ -34,8 +36,9 @@ class JobsService final : public concordat::v1::Jobs::Service {
                       concordat::v1::StatusReply* reply) override;
 
  private:
-  concordat::v1::JobState StateOf(const JobView& view);
+  concordat::v1::JobState StateOf(const JobView& view, size_t most_rounds = kMostRounds);
   Hub& hub_;
+  CallGate& gate_;
   std::atomic<int> waiting_ = 0;  // calls that hold a thread for long
 };
 

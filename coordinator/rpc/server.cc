@@ -5,8 +5,10 @@
 
 #include "common/files.h"
 #include "common/logging.h"
+#include "coordinator/rpc/call_gate.h"
 #include "coordinator/rpc/federation_service.h"
 #include "coordinator/rpc/jobs_service.h"
+#include "coordinator/rpc/listener.h"
 #include "policy/peer_verifier.h"
 #include "proto/tls.h"
 
@@ -15,9 +17,15 @@ namespace {
 
 constexpr int kMaxMessageBytes = 4 << 20;
 constexpr int kMaxThreads = 512;
-constexpr size_t kMaxBufferBytes = size_t{256} << 20;
+constexpr size_t kMaxBufferBytes = size_t{64} << 20;
 constexpr int kMaxStreams = 128;  // of one connection
 constexpr std::chrono::seconds kShutdownTime{5};
+constexpr int kHandshakeMs = 10'000;
+constexpr size_t kSharedThreads = 448;  // of kMaxThreads, among the members
+constexpr Millis kReplyPatience{60'000};
+/// A region behind one address: its sites, its operators and those who watch. More when more workers are
+/// allowed.
+constexpr size_t kMostOfOneAddress = 256;
 
 }  // namespace
 
@@ -28,9 +36,12 @@ struct Server::Impl {
   std::unique_ptr<policy::CharterPeerVerifier> peers;
   tls::Identity identity;
   std::unique_ptr<Hub> hub;
+  std::unique_ptr<CallGate> gate;  // used until the server is gone
   std::unique_ptr<FederationService> federation;
   std::unique_ptr<JobsService> jobs;
+  std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor> acceptor;
   std::unique_ptr<grpc::Server> server;
+  std::unique_ptr<Listener> listener;  // uses the acceptor; stopped before the server
   std::string address;
 
   Status LoadIdentity(const policy::CoordinatorConfig& config);
@@ -82,11 +93,21 @@ Status Server::Impl::OpenState(const policy::CoordinatorConfig& config, std::fun
 Status Server::Impl::Listen(const policy::CoordinatorConfig& config) {
   std::string roots = charter.charter.coordinator.root_pem;
   for (const auto& member : charter.charter.members) roots += member.root_pem;
-  federation = std::make_unique<FederationService>(*hub);
-  jobs = std::make_unique<JobsService>(*hub);
+  const auto identify = [this](const grpc::ServerContextBase& context) -> StatusOr<SpiffeId> {
+    ASSIGN_OR_RETURN(const std::string chain, tls::PeerChainOf(context));
+    ASSIGN_OR_RETURN(const crypto::PeerIdentity peer, hub->Peer(chain));
+    return peer.id;
+  };
+  gate = std::make_unique<CallGate>(identify, kSharedThreads, charter.charter.members.size(), kReplyPatience);
+  federation = std::make_unique<FederationService>(*hub, *gate);
+  jobs = std::make_unique<JobsService>(*hub, *gate);
   grpc::ServerBuilder builder;
-  int port = 0;
-  builder.AddListeningPort(config.listen, tls::ServerCredentials(identity, roots), &port);
+  using External = grpc::ServerBuilder::experimental_type::ExternalConnectionType;
+  acceptor = builder.experimental().AddExternalConnectionAcceptor(External::FROM_FD,
+                                                                  tls::ServerCredentials(identity, roots));
+  std::vector<std::unique_ptr<grpc::experimental::ServerInterceptorFactoryInterface>> interceptors;
+  interceptors.push_back(gate->Factory());
+  builder.experimental().SetInterceptorCreators(std::move(interceptors));
   builder.RegisterService(federation.get());
   builder.RegisterService(jobs.get());
   builder.SetMaxReceiveMessageSize(kMaxMessageBytes);
@@ -98,17 +119,23 @@ Status Server::Impl::Listen(const policy::CoordinatorConfig& config) {
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
   builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, kMaxStreams);
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 1'000);
-  // Two coordinators must not share a port unnoticed.
-  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+  builder.AddChannelArgument(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS, kHandshakeMs);
   grpc::ResourceQuota quota("coordinator");
   quota.SetMaxThreads(kMaxThreads);
   // Half-received chunks: a site that floods waits, the others go on.
   quota.Resize(kMaxBufferBytes);
   builder.SetResourceQuota(quota);
+  ASSIGN_OR_RETURN(listener, Listener::Open(config.listen, std::max(kMostOfOneAddress,
+                                                                    size_t{4} * config.limits.max_workers)));
   server = builder.BuildAndStart();
-  if (server == nullptr || port == 0) return Unavailable("cannot listen on {}", config.listen);
-  address = fmt::format("{}:{}", config.listen.substr(0, config.listen.rfind(':')), port);
-  return WriteFileAtomically(config.state / "port", fmt::format("{}\n", port));
+  if (server == nullptr) return Internal("the gRPC server does not start");
+  listener->Start([this](int fd) {
+    grpc::experimental::ExternalConnectionAcceptor::NewConnectionParameters connection;
+    connection.fd = fd;
+    acceptor->HandleNewConnection(&connection);
+  });
+  address = fmt::format("{}:{}", config.listen.substr(0, config.listen.rfind(':')), listener->port());
+  return WriteFileAtomically(config.state / "port", fmt::format("{}\n", listener->port()));
 }
 
 Server::Server(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -125,6 +152,7 @@ StatusOr<std::unique_ptr<Server>> Server::Start(const policy::CoordinatorConfig&
 }
 
 void Server::Stop() {
+  if (impl_->listener) impl_->listener->Stop();
   if (impl_->hub) impl_->hub->Stop();
   if (impl_->server) {
     impl_->server->Shutdown(std::chrono::system_clock::now() + kShutdownTime);

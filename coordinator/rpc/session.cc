@@ -1,5 +1,6 @@
 #include "coordinator/rpc/session.h"
 
+#include <algorithm>
 #include <deque>
 #include <mutex>
 
@@ -144,7 +145,13 @@ class Session final : public grpc::ServerBidiReactor<pb::WorkerMessage, pb::Coor
   Status OnHello() {
     if (in_.kind_case() != pb::WorkerMessage::kHello) return FailedPrecondition("expected a hello first");
     const pb::WorkerHello& hello = in_.hello();
-    if (hello.version().size() > kMaxVersionText) return InvalidArgument("hello.version: too long");
+    // It goes into the log and into answers to people.
+    const auto plain = [](char c) { return c > ' ' && c < 0x7f; };
+    if (hello.version().size() > kMaxVersionText ||
+        !std::all_of(hello.version().begin(), hello.version().end(), plain)) {
+      return InvalidArgument("hello.version: expected at most {} printable ASCII characters without spaces",
+                             kMaxVersionText);
+    }
     if (hello.protocol() != kProtocolVersion) {
       return FailedPrecondition("protocol: this coordinator ({}) speaks {}, the worker ({}) speaks {}",
                                 kVersion, kProtocolVersion, hello.version(), hello.protocol());

@@ -16,11 +16,12 @@ grpc::ServerBidiReactor<pb::WorkerMessage, pb::CoordinatorMessage>* StartSession
     Hub& hub, grpc::CallbackServerContext* context);
 
 /// Streams a blob from `offset` in chunks of at most 1 MiB. InvalidArgument for a name or offset that does
-/// not fit, NotFound, DataLoss; Unavailable when the caller is gone.
+/// not fit, NotFound, PermissionDenied as Hub::CheckReader, DataLoss; Unavailable when the caller is gone.
 template <typename Chunk, typename Sent>
-Status StreamBlob(Hub& hub, const std::string& name, uint64_t offset, grpc::ServerWriter<Chunk>& writer,
-                  const Sent& sent) {
+Status StreamBlob(Hub& hub, const SpiffeId& caller, const std::string& name, uint64_t offset,
+                  grpc::ServerWriter<Chunk>& writer, const Sent& sent) {
   ASSIGN_OR_RETURN(const Digest digest, wire::DigestFrom(name, "sha256"));
+  RETURN_IF_ERROR(hub.CheckReader(digest, caller.jurisdiction()));
   ASSIGN_OR_RETURN(const auto file, hub.blobs().Get(digest));
   const ByteView view = file->view();
   if (offset > view.size())

@@ -9,8 +9,8 @@
 namespace concordat {
 namespace {
 
-// A job that was accepted has at most 65, a delta and 64 metrics, for one attempt; the sum over a whole ledger
-// has as many as there were different ones.
+// A job that was accepted has at most 65, a delta and 64 metrics, for one attempt; the sum over a whole
+// ledger has as many as there were different ones.
 constexpr size_t kMaxTerms = 4096;
 
 bool SamePrice(const PrivacyBudget& budget, const LedgerCharge& charge) {

@@ -108,7 +108,8 @@ std::string Describe(const PrivacyStatement& s) {
     out += "epsilon with honest survivors: no claim\n";
   out +=
       fmt::format("delta {:g}, {} rounds, cohort {}, sampler: {}\n", s.delta, s.rounds, s.cohort, s.sampler);
-  out += s.ledger.is_zero() ? "no ledger stands behind this: it is a plan's price\n" : fmt::format("ledger {}\n", s.ledger.hex());
+  out += s.ledger.is_zero() ? "no ledger stands behind this: it is a plan's price\n"
+                            : fmt::format("ledger {}\n", s.ledger.hex());
   return out;
 }
 

@@ -307,12 +307,9 @@ void Federation::StartWorker(const std::string& jurisdiction, std::optional<uint
   std::vector<std::string> words = {options_.worker.string(), "--config",
                                     (Region(jurisdiction) / "worker.yaml").string()};
   words.insert(words.end(), more.begin(), more.end());
-  workers_[jurisdiction] = std::make_unique<ChildProcess>(ChildProcess::Options{
-      std::move(words),
-      Region(jurisdiction) / "stderr.log",
-      false,
-      file_bytes,
-      network == options_.networks.end() ? -1 : network->second});
+  workers_[jurisdiction] = std::make_unique<ChildProcess>(
+      ChildProcess::Options{std::move(words), Region(jurisdiction) / "stderr.log", false, file_bytes,
+                            network == options_.networks.end() ? -1 : network->second});
 }
 
 json Federation::StatusOf(const std::string& jurisdiction) const {

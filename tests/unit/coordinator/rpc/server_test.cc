@@ -2,11 +2,14 @@
 
 #include <grpcpp/grpcpp.h>
 #include <gtest/gtest.h>
+#include <netinet/in.h>
 #include <signal.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 
 #include <fstream>
 #include <functional>
+#include <future>
 #include <thread>
 
 #include "aggregation/adapter_steps.h"
@@ -86,7 +89,7 @@ server: {{learning_rate: 1.0}}
 /// A charter with four members and a coordinator, all with their own CA, in a temporary folder.
 class Treaty {
  public:
-  explicit Treaty(const std::filesystem::path& root) : root_(root) {
+  explicit Treaty(const std::filesystem::path& root, bool adapters_to_es = true) : root_(root) {
     policy::Charter charter;
     charter.name = "test";
     charter.version = 1;
@@ -110,6 +113,10 @@ class Treaty {
     for (const auto kind : {policy::ArtefactKind::kDelta, policy::ArtefactKind::kMetrics}) {
       charter.flows.push_back({kind, "*", "*", policy::LegalBasis::kConsent});
     }
+    for (const char* j : {"de", "es", "fr", "gb"}) {
+      charter.flows.push_back({policy::ArtefactKind::kAdapter, "neutral", j, policy::LegalBasis::kConsent});
+    }
+    if (!adapters_to_es) std::erase_if(charter.flows, [](const auto& flow) { return flow.to == "es"; });
     std::string text = policy::CharterText(charter);
     for (const std::string& j : kJurisdictions) {
       auto key = crypto::SigningKey::FromPem(AsBytes(Slurp(root / j / "ca/root.key")));
@@ -164,7 +171,7 @@ class Region {
     stream_ = stub_->Session(&context_);
     pb::WorkerMessage hello;
     hello.mutable_hello()->set_protocol(protocol_);
-    hello.mutable_hello()->set_version("0.1.0");
+    hello.mutable_hello()->set_version(version_);
     hello.mutable_hello()->set_charter(wire::BytesOf(treaty_.signed_.hash));
     stream_->Write(hello);
     thread_ = std::thread([this] {
@@ -183,8 +190,12 @@ class Region {
   }
 
   bool die_before_upload_ = false;
-  bool wrong_length_ = false;  // first tries uploads that are too long and too short
+  bool stops_halfway_ = false;      // after half of its chunks
+  std::promise<uint64_t> halfway_;  // told how much that was
+  AttemptId attempt_;               // that it stopped in
+  bool wrong_length_ = false;       // first tries uploads that are too long and too short
   uint32_t protocol_ = kProtocolVersion;
+  std::string version_ = "0.1.0";
   std::vector<Digest> sums_;
   std::vector<std::string> errors_;
   std::unique_ptr<pb::Federation::Stub>& stub() { return stub_; }
@@ -267,6 +278,10 @@ class Region {
     const ByteView bytes = WireBytes(y, job_.privacy.modulus_bits, scratch);
     if (wrong_length_ && !Refused(id, bytes)) errors_.push_back("an upload of another length was taken");
     for (size_t at = 0; at < bytes.size();) {
+      if (stops_halfway_ && at >= bytes.size() / 2) {
+        attempt_ = id;
+        return halfway_.set_value(at);
+      }
       const size_t n = std::min<size_t>(1000, bytes.size() - at);
       grpc::ClientContext context;
       pb::PutChunkRequest chunk;
@@ -277,7 +292,8 @@ class Region {
       chunk.set_sha256(wire::BytesOf(crypto::Sha256(bytes.subspan(at, n))));
       pb::PutChunkReply reply;
       if (const auto status = stub_->PutChunk(&context, chunk, &reply); !status.ok()) {
-        errors_.push_back(status.error_message());
+        // Unavailable: the test has ended the server.
+        if (status.error_code() != grpc::StatusCode::UNAVAILABLE) errors_.push_back(status.error_message());
         return;
       }
       at = reply.stored();
@@ -493,6 +509,30 @@ TEST_F(ServerTest, GoesOnWithItsJobsAfterARestart) {
   EXPECT_EQ(WatchToEnd(job).rounds_size(), 2);
 }
 
+TEST_F(ServerTest, AnUploadGoesOnWhereItWasAfterARestartOfTheCoordinator) {
+  StartServer();
+  Join("de", 1).Start();
+  Join("es", 2).Start();
+  Region& fr = Join("fr", 4);
+  fr.stops_halfway_ = true;
+  fr.Start();
+  Submit(1, "de, es, fr");
+  auto halfway = fr.halfway_.get_future();
+  ASSERT_EQ(halfway.wait_for(std::chrono::seconds(60)), std::future_status::ready);
+  const uint64_t stored = halfway.get();
+  ASSERT_GT(stored, 0u);
+  server_.reset();
+  StartServer();
+  auto stub = pb::Federation::NewStub(treaty_.Dial(server_->address(), treaty_.IdentityOf("fr", "worker")));
+  grpc::ClientContext context;
+  pb::UploadStateRequest request;
+  wire::ToProto(fr.attempt_, request.mutable_id());
+  pb::PutChunkReply reply;
+  const grpc::Status status = stub->UploadState(&context, request, &reply);
+  ASSERT_TRUE(status.ok()) << status.error_message();
+  EXPECT_EQ(reply.stored(), stored) << "none of it is sent again";
+}
+
 TEST_F(ServerTest, SubmittingTheSameFileAgainChangesNothing) {
   StartServer();
   const std::string job = Submit(2, "de, es, fr");
@@ -624,6 +664,211 @@ TEST_F(ServerTest, PausesWhileTheDiskIsFullAndGoesOnWhenItIsNot) {
   } while (again.error_code() == grpc::StatusCode::UNAVAILABLE);
   ASSERT_TRUE(again.ok()) << again.error_message();
   EXPECT_EQ(WatchToEnd(reply.job()).state(), pb::JobState::DONE);
+}
+
+TEST_F(ServerTest, AVersionThatWouldForgeALogLineIsRefused) {
+  StartServer();
+  for (const char* bad : {"0.1.0\n[critical] stop", "0.1.0 \x1b[2J", "0.1.0 beta", "\xc3\xa9"}) {
+    Region& region = Join("de", 1);
+    region.version_ = bad;
+    region.Start();
+    const grpc::Status status = region.Join();
+    EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT) << bad;
+    EXPECT_THAT(status.error_message(), ::testing::HasSubstr("hello.version"));
+  }
+}
+
+TEST_F(ServerTest, AnAdapterGoesOnlyToThoseWhomItsJobInvitesAndTheCharterNames) {
+  StartServer();
+  const std::string job = Submit(2, "de, es, fr");
+  pb::RoundsRequest ask;
+  ask.set_job(job);
+  pb::RoundsReply rounds;
+  grpc::ClientContext context;
+  ASSERT_TRUE(jobs_->Rounds(&context, ask, &rounds).ok());
+  EXPECT_EQ(rounds.total(), 0u);
+  EXPECT_FALSE(Fetch(rounds.initial_adapter()).empty());
+  const auto gb = pb::Jobs::NewStub(treaty_.Dial(server_->address(), treaty_.IdentityOf("gb", "operator")));
+  grpc::ClientContext context2;
+  const grpc::Status no_rounds = gb->Rounds(&context2, ask, &rounds);
+  EXPECT_EQ(no_rounds.error_code(), grpc::StatusCode::PERMISSION_DENIED);
+  EXPECT_THAT(no_rounds.error_message(), ::testing::HasSubstr("does not invite gb"));
+  grpc::ClientContext context3;
+  pb::FetchRequest fetch;
+  fetch.set_sha256(rounds.initial_adapter());
+  pb::FetchChunk chunk;
+  const auto fetched = gb->Fetch(&context3, fetch);
+  EXPECT_FALSE(fetched->Read(&chunk));
+  EXPECT_EQ(fetched->Finish().error_code(), grpc::StatusCode::PERMISSION_DENIED);
+  for (const auto& [j, code] :
+       {std::pair{"gb", grpc::StatusCode::PERMISSION_DENIED}, {"fr", grpc::StatusCode::OK}}) {
+    grpc::ClientContext context4;
+    pb::GetBlobRequest get;
+    get.set_sha256(rounds.initial_adapter());
+    pb::BlobChunk piece;
+    const auto got = Join(j, 1).stub()->GetBlob(&context4, get);
+    while (got->Read(&piece)) {
+    }
+    EXPECT_EQ(got->Finish().error_code(), code) << j;
+  }
+}
+
+TEST_F(ServerTest, WithoutAFlowOfAdaptersNoneGoThere) {
+  std::filesystem::create_directory(dir_ / "other");
+  const Treaty treaty(dir_ / "other", false);
+  auto server = Server::Start(treaty.Config(), [] { abort(); });
+  ASSERT_OK(server);
+  const auto es = pb::Jobs::NewStub(treaty.Dial((*server)->address(), treaty.IdentityOf("es", "operator")));
+  grpc::ClientContext context;
+  pb::FetchRequest fetch;
+  fetch.set_sha256(wire::BytesOf(crypto::Sha256(AsBytes("any"))));
+  pb::FetchChunk chunk;
+  const auto fetched = es->Fetch(&context, fetch);
+  EXPECT_FALSE(fetched->Read(&chunk));
+  const grpc::Status status = fetched->Finish();
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::PERMISSION_DENIED);
+  EXPECT_THAT(status.error_message(), ::testing::HasSubstr("no flow of adapters from neutral to es"));
+}
+
+TEST_F(ServerTest, WhatIsNotThereIsSaidWithoutAPath) {
+  StartServer();
+  const std::string job = Submit(2, "de, es, fr");
+  pb::RoundsRequest ask;
+  ask.set_job(job);
+  pb::RoundsReply rounds;
+  grpc::ClientContext context;
+  ASSERT_TRUE(jobs_->Rounds(&context, ask, &rounds).ok());
+  std::filesystem::remove_all(dir_ / "state/blobs");
+  grpc::ClientContext context2;
+  pb::FetchRequest fetch;
+  fetch.set_sha256(rounds.initial_adapter());
+  pb::FetchChunk chunk;
+  const auto fetched = jobs_->Fetch(&context2, fetch);
+  EXPECT_FALSE(fetched->Read(&chunk));
+  const grpc::Status status = fetched->Finish();
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::NOT_FOUND);
+  EXPECT_EQ(status.error_message().find('/'), std::string::npos) << status.error_message();
+}
+
+TEST_F(ServerTest, ARefusedOrCancelledJobLeavesNothingOnDisk) {
+  StartServer();
+  const auto blobs = [this] {
+    size_t count = 0;
+    for (const auto& entry : std::filesystem::recursive_directory_iterator(dir_ / "state/blobs"))
+      count += entry.is_regular_file() ? 1 : 0;
+    return count;
+  };
+  std::vector<std::string> mine;
+  for (uint32_t rounds = 1; rounds <= 4; ++rounds) mine.push_back(Submit(rounds, "de, es, fr"));
+  EXPECT_EQ(blobs(), 4u);
+  grpc::ClientContext context;
+  pb::SubmitReply reply;
+  const auto refused =
+      jobs_->Submit(&context, Signed(JobYaml(treaty_.signed_.hash, 5, "de, es, fr")), &reply);
+  EXPECT_EQ(refused.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
+  EXPECT_THAT(refused.error_message(), ::testing::HasSubstr("4 jobs of de"));
+  EXPECT_EQ(blobs(), 4u);
+  grpc::ClientContext context2;
+  pb::CancelRequest cancel;
+  cancel.set_job(mine[0]);
+  pb::JobState state;
+  ASSERT_TRUE(jobs_->Cancel(&context2, cancel, &state).ok());
+  EXPECT_EQ(blobs(), 3u);
+
+  // Pages: those registered before the third.
+  pb::ListJobsRequest list;
+  list.set_before(mine[2]);
+  pb::ListJobsReply page;
+  grpc::ClientContext context3;
+  ASSERT_TRUE(jobs_->ListJobs(&context3, list, &page).ok());
+  ASSERT_EQ(page.jobs_size(), 2);
+  EXPECT_EQ(page.jobs(0).job(), mine[0]);
+  EXPECT_FALSE(page.earlier());
+  list.set_before(std::string(32, 'x'));
+  grpc::ClientContext context4;
+  EXPECT_EQ(jobs_->ListJobs(&context4, list, &page).error_code(), grpc::StatusCode::NOT_FOUND);
+
+  // What a crash left between an adapter and its record goes at the next start.
+  server_.reset();
+  std::ofstream(dir_ / "state/blobs/left-over") << "x";
+  StartServer();
+  EXPECT_EQ(blobs(), 3u);
+}
+
+TEST_F(ServerTest, OneKeysDownloadsThatNobodyReadsAreAFewOfAllThreads) {
+  StartServer();
+  std::string yaml = JobYaml(treaty_.signed_.hash, 1, "de, es, fr");
+  const std::string small = "layers: 2, hidden: 64, intermediate: 128, heads: 4, kv_heads: 2, head_dim: 16";
+  yaml.replace(yaml.find(small), small.size(),
+               "layers: 8, hidden: 4096, intermediate: 4096, heads: 16, kv_heads: 2, head_dim: 256");
+  yaml.replace(yaml.find("rank: 4, alpha: 8"), 17, "rank: 64, alpha: 8");
+  pb::SubmitReply reply;
+  grpc::ClientContext submit;
+  const auto submitted = jobs_->Submit(&submit, Signed(yaml), &reply);
+  ASSERT_TRUE(submitted.ok()) << submitted.error_message();
+  pb::RoundsRequest ask;
+  ask.set_job(reply.job());
+  pb::RoundsReply rounds;
+  grpc::ClientContext context;
+  ASSERT_TRUE(jobs_->Rounds(&context, ask, &rounds).ok());
+  pb::GetBlobRequest get;
+  get.set_sha256(rounds.initial_adapter());
+  Region& es = Join("es", 1);
+  std::vector<std::unique_ptr<grpc::ClientContext>> contexts;
+  std::vector<std::unique_ptr<grpc::ClientReader<pb::BlobChunk>>> streams;
+  int served = 0, refused = 0;
+  pb::BlobChunk chunk;
+  for (int i = 0; i < 40; ++i) {
+    auto each = std::make_unique<grpc::ClientContext>();
+    auto stream = es.stub()->GetBlob(each.get(), get);
+    if (stream->Read(&chunk)) {
+      ++served;  // 26 MB are left, no window is as long: the server waits
+      contexts.push_back(std::move(each));
+      streams.push_back(std::move(stream));
+      continue;
+    }
+    const grpc::Status status = stream->Finish();
+    EXPECT_EQ(status.error_code(), grpc::StatusCode::UNAVAILABLE);
+    EXPECT_THAT(status.error_message(), ::testing::HasSubstr("at most 28 and 56"));
+    ++refused;
+  }
+  EXPECT_EQ(served, 28);
+  EXPECT_EQ(refused, 12);
+  grpc::ClientContext other;
+  pb::StatusReply status;
+  EXPECT_TRUE(jobs_->Status(&other, {}, &status).ok());
+  for (auto& each : contexts) each->TryCancel();
+  for (auto& each : streams) (void)each->Finish();
+}
+
+TEST_F(ServerTest, HearsPeersAgainAfterAStrangersConnectionsTookAllDescriptors) {
+  StartServer();
+  rlimit before{};
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
+  const rlimit few{std::min<rlim_t>(200, before.rlim_cur), before.rlim_max};
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &few), 0);
+  sockaddr_in to{};
+  to.sin_family = AF_INET;
+  to.sin_port = htons(static_cast<uint16_t>(std::stoi(Slurp(dir_ / "state/port"))));
+  to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  {
+    std::vector<FileDescriptor> flood;
+    for (;;) {
+      FileDescriptor next(::socket(AF_INET, SOCK_STREAM, 0));
+      if (!next.valid()) break;
+      ASSERT_EQ(::connect(next.get(), reinterpret_cast<const sockaddr*>(&to), sizeof to), 0);
+      flood.push_back(std::move(next));
+    }
+    ASSERT_GT(flood.size(), 50u);
+  }
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &before), 0);
+  const auto jobs = pb::Jobs::NewStub(treaty_.Dial(server_->address(), treaty_.IdentityOf("fr", "operator")));
+  grpc::ClientContext context;
+  context.set_wait_for_ready(true);
+  context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(30));
+  pb::StatusReply reply;
+  const grpc::Status status = jobs->Status(&context, {}, &reply);
+  EXPECT_TRUE(status.ok()) << status.error_message();
 }
 
 TEST_F(ServerTest, DoesNotStartWithAnotherKeyThanTheChartersCoordinatorHas) {
