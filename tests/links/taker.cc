@@ -61,10 +61,11 @@ std::string Taker::DigestOf(RoundIndex number) const {
 grpc::Status Taker::PutChunk(grpc::ServerContext*, const concordat::v1::PutChunkRequest* request,
                              concordat::v1::PutChunkReply* reply) {
   const ByteView data = AsBytes(request->data());
-  if (wire::BytesOf(crypto::Sha256(data)) != request->sha256()) return {grpc::StatusCode::DATA_LOSS, "hash"};
+  const Digest digest = crypto::Sha256(data);
+  if (wire::BytesOf(digest) != request->sha256()) return {grpc::StatusCode::DATA_LOSS, "hash"};
   const auto id = wire::FromProto(request->id());
   if (!id.ok()) return tls::ToGrpc(id.status());
-  const auto stored = uploads_->Put(*id, worker_, request->offset(), request->total(), data);
+  const auto stored = uploads_->Put(*id, worker_, request->offset(), request->total(), data, digest);
   if (!stored.ok()) return tls::ToGrpc(stored.status());
   reply->set_stored(*stored);
   return grpc::Status::OK;
