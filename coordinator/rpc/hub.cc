@@ -360,6 +360,15 @@ StatusOr<T> Hub::Ask(std::function<StatusOr<T>()> question) {
   return Await(std::move(answer), kAnswerTime);
 }
 
+/// Ask, where yes or no is all.
+Status Hub::Check(std::function<Status()> question) {
+  return Ask<bool>([question = std::move(question)]() -> StatusOr<bool> {
+           RETURN_IF_ERROR(question());
+           return true;
+         })
+      .status();
+}
+
 StatusOr<Hub::Submitted> Hub::Submit(const policy::SignedJob& job, const SpiffeId& caller) {
   ASSIGN_OR_RETURN(policy::VerifiedJob verified,
                    policy::OpenJob(job, parts_.charter->charter, clock().Now()));
@@ -397,11 +406,7 @@ StatusOr<Hub::Submitted> Hub::Submit(const policy::SignedJob& job, const SpiffeI
 
 /// Before anything is made or stored for it. \pre maker_
 Status Hub::CheckRoom(const policy::VerifiedJob& job) {
-  const auto room = Ask<bool>([this, from = job.submitter.jurisdiction()]() -> StatusOr<bool> {
-    RETURN_IF_ERROR(core_.CheckRoom(from));
-    return true;
-  });
-  RETURN_IF_ERROR(room.status());
+  RETURN_IF_ERROR(Check([this, from = job.submitter.jurisdiction()] { return core_.CheckRoom(from); }));
   ASSIGN_OR_RETURN(const AdapterLayout layout,
                    AdapterLayout::Make(job.spec.base_model.shape, job.spec.adapter));
   const uint64_t needed = layout.adapter_elements() * sizeof(float);
@@ -438,21 +443,15 @@ Status Hub::CheckFlow(const std::string& jurisdiction) const {
 
 Status Hub::CheckReader(const Digest& blob, const std::string& jurisdiction) {
   RETURN_IF_ERROR(CheckFlow(jurisdiction));
-  return Ask<bool>([this, blob, jurisdiction]() -> StatusOr<bool> {
-           RETURN_IF_ERROR(core_.CheckReader(blob, jurisdiction));
-           return true;
-         })
-      .status();
+  return Check([this, blob, jurisdiction] { return core_.CheckReader(blob, jurisdiction); });
 }
 
 Status Hub::CheckJobReader(const JobId& job, const std::string& jurisdiction) {
   RETURN_IF_ERROR(CheckFlow(jurisdiction));
-  return Ask<bool>([this, job, jurisdiction]() -> StatusOr<bool> {
-           ASSIGN_OR_RETURN(const JobMachine* machine, core_.Job(job));
-           RETURN_IF_ERROR(core_.CheckReader(*machine, jurisdiction));
-           return true;
-         })
-      .status();
+  return Check([this, job, jurisdiction]() -> Status {
+    ASSIGN_OR_RETURN(const JobMachine* machine, core_.Job(job));
+    return core_.CheckReader(*machine, jurisdiction);
+  });
 }
 
 Digest Hub::NewRequest() {

@@ -122,6 +122,7 @@ class Hub {
   bool IsCurrent(const SpiffeId& worker, const SessionLink* link) const;
   template <typename T>
   StatusOr<T> Ask(std::function<StatusOr<T>()> question);
+  Status Check(std::function<Status()> question);
   template <typename T>
   StatusOr<T> Await(std::future<StatusOr<T>> answer, Millis at_most);
   Digest NewRequest();

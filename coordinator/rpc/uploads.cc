@@ -45,19 +45,21 @@ void Uploads::Open(const UploadSlot& slot) {
 
 /// The files of a slot that an earlier process had begun and nobody has touched since; those of others go
 /// with their spool.
-bool Uploads::Forget(const std::pair<const Key, Slot>& entry) const {
-  const auto& [key, slot] = entry;
-  if (!slot.begun || slot.spool != nullptr) return true;
+void Uploads::RemoveLeftovers(const Key& key, const Slot& slot) const {
+  if (!slot.begun || slot.spool != nullptr) return;
   std::error_code error;
   const auto path = PathOf(key.first, key.second);
   std::filesystem::remove(path, error);
   std::filesystem::remove(Spool::PartsOf(path), error);
-  return true;
 }
 
 void Uploads::Close(const AttemptId& id) {
   const std::lock_guard lock(mutex_);
-  std::erase_if(slots_, [&](const auto& entry) { return entry.first.first == id && Forget(entry); });
+  std::erase_if(slots_, [&](const auto& entry) {
+    if (entry.first.first != id) return false;
+    RemoveLeftovers(entry.first, entry.second);
+    return true;
+  });
 }
 
 void Uploads::Drop(const AttemptId& id) {
@@ -85,7 +87,10 @@ StatusOr<std::shared_ptr<Spool>> Uploads::Accept(const UploadSlot& slot) {
 
 void Uploads::Discard(const AttemptId& id, const SpiffeId& worker) {
   const std::lock_guard lock(mutex_);
-  if (const auto it = slots_.find({id, worker}); it != slots_.end() && Forget(*it)) slots_.erase(it);
+  const auto it = slots_.find({id, worker});
+  if (it == slots_.end()) return;
+  RemoveLeftovers(it->first, it->second);
+  slots_.erase(it);
 }
 
 /// The upload of an open slot. Without `make` null when nothing of it is stored.

@@ -60,7 +60,7 @@ class Uploads {
   explicit Uploads(std::filesystem::path folder) : folder_(std::move(folder)) {}
   std::filesystem::path PathOf(const AttemptId& id, const SpiffeId& worker) const;
   StatusOr<std::shared_ptr<Spool>> SpoolOf(const Key& key, bool make);
-  bool Forget(const std::pair<const Key, Slot>& entry) const;
+  void RemoveLeftovers(const Key& key, const Slot& slot) const;
 
   const std::filesystem::path folder_;
   mutable std::mutex mutex_;

@@ -13,24 +13,13 @@
 #include "privacy/mechanism/gradient_grid.h"
 #include "privacy/mechanism/poisson_sampler.h"
 #include "privacy/mechanism/rounded_gaussian.h"
+#include "tests/bench/bench_support.h"
 
 namespace concordat {
 namespace {
 
 // Trained weights of SmolLM2-135M with rank 16 on all seven linear layers.
 constexpr uint64_t kElements = 4'884'480;
-
-void CountElements(benchmark::State& state, uint64_t elements) {
-  state.counters["time/element"] =
-      benchmark::Counter(static_cast<double>(elements) * static_cast<double>(state.iterations()),
-                         benchmark::Counter::kIsRate | benchmark::Counter::kInvert);
-}
-
-Secret32 Seed(uint8_t v) {
-  Secret32 seed;
-  seed.mutable_view()[0] = v;
-  return seed;
-}
 
 void OnAllCores(size_t blocks, const std::function<void(size_t)>& body) {
   const size_t cores = std::max(1U, std::thread::hardware_concurrency());

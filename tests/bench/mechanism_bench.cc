@@ -17,23 +17,12 @@
 #include "privacy/mechanism/encoder.h"
 #include "privacy/mechanism/rotation.h"
 #include "privacy/secagg/mask.h"
+#include "tests/bench/bench_support.h"
 
 namespace concordat {
 namespace {
 
 constexpr uint64_t kElements = 16 * kEncodeBlockElements;
-
-void CountElements(benchmark::State& state, uint64_t elements) {
-  state.counters["time/element"] =
-      benchmark::Counter(static_cast<double>(elements) * static_cast<double>(state.iterations()),
-                         benchmark::Counter::kIsRate | benchmark::Counter::kInvert);
-}
-
-Secret32 Seed(uint8_t v) {
-  Secret32 seed;
-  seed.mutable_view()[0] = v;
-  return seed;
-}
 
 std::vector<float> Delta(uint64_t elements) {
   std::vector<float> out(elements);

@@ -8,10 +8,8 @@
 //
 // A round's time is from the first offer that a site has until the last site has recomputed the adapter.
 // Sites and coordinator share the machine; quote ratios from one run.
-#include <arpa/inet.h>
 #include <signal.h>
 #include <spdlog/sinks/stdout_sinks.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
@@ -33,6 +31,7 @@
 #include "proto/wire.h"
 #include "tests/bench/round_site.h"
 #include "tests/support/child_process.h"
+#include "tests/support/free_port.h"
 #include "tests/support/temp_dir.h"
 
 namespace concordat::bench {
@@ -79,21 +78,6 @@ Model ModelOf(uint64_t elements) {
 
 std::string JurisdictionOf(uint32_t i) { return fmt::format("j{:03}.example", i); }
 std::string WorkerOf(uint32_t i) { return fmt::format("spiffe://{}/worker/site", JurisdictionOf(i)); }
-
-/// Below the range from which the kernel takes ports for outgoing connections: nobody takes it by chance.
-uint16_t FreePort() {
-  for (uint32_t i = 0; i < 2000; ++i) {
-    const auto port =
-        static_cast<uint16_t>(20'000 + (static_cast<uint32_t>(::getpid()) * 7 + i * 13) % 12'000);
-    const FileDescriptor fd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-    sockaddr_in address{};
-    address.sin_family = AF_INET;
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    address.sin_port = htons(port);
-    if (::bind(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) == 0) return port;
-  }
-  throw std::runtime_error("no free port");
-}
 
 /// Uniform, with an L2 norm of about 0.9.
 worker::Floats Planted(uint64_t elements, uint64_t seed) {
@@ -245,7 +229,7 @@ class Bench {
 
   void StartCoordinator() {
     const path home = folder_ / "coordinator";
-    world_.address = fmt::format("127.0.0.1:{}", FreePort());
+    world_.address = fmt::format("127.0.0.1:{}", testing::FreePort());
     Must(WriteFileAtomically(
         home / "bench.yaml",
         fmt::format("listen: {}\ncharter:\n  file: ../charter.yaml\n  hash: {}\n"

@@ -1,10 +1,8 @@
 #include "tests/support/federation.h"
 
-#include <arpa/inet.h>
 #include <fmt/ranges.h>
 #include <gtest/gtest.h>
 #include <signal.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include <stdexcept>
@@ -15,6 +13,7 @@
 #include "policy/node_config.h"
 #include "policy/region_init.h"
 #include "privacy/crypto/hash.h"
+#include "tests/support/free_port.h"
 #include "tests/support/tiny_model.h"
 
 namespace concordat::testing {
@@ -33,21 +32,6 @@ T Must(StatusOr<T> value) {
 }
 
 std::string Slurp(const path& file) { return Must(ReadTextFile(file)); }
-
-/// Below the range from which the kernel takes ports for outgoing connections: nobody takes it by chance.
-uint16_t FreePort() {
-  for (uint16_t i = 0; i < 2000; ++i) {
-    const auto port =
-        static_cast<uint16_t>(20'000 + (static_cast<uint32_t>(::getpid()) * 7 + i * 13) % 12'000);
-    const FileDescriptor fd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-    sockaddr_in address{};
-    address.sin_family = AF_INET;
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    address.sin_port = htons(port);
-    if (::bind(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) == 0) return port;
-  }
-  throw std::runtime_error("no free port");
-}
 
 constexpr std::string_view kPolicy = R"(submitters: [spiffe://{submitter}/operator/*]
 base_models:

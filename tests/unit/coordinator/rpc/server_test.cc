@@ -295,8 +295,10 @@ class Region {
       chunk.set_sha256(wire::BytesOf(crypto::Sha256(bytes.subspan(at, n))));
       pb::PutChunkReply reply;
       if (const auto status = stub_->PutChunk(&context, chunk, &reply); !status.ok()) {
-        // Unavailable: the test has ended the server.
-        if (status.error_code() != grpc::StatusCode::UNAVAILABLE) errors_.push_back(status.error_message());
+        // The test has ended the server: before the call, or during it.
+        if (status.error_code() != grpc::StatusCode::UNAVAILABLE &&
+            status.error_code() != grpc::StatusCode::CANCELLED)
+          errors_.push_back(status.error_message());
         return;
       }
       at = reply.stored();

@@ -9,11 +9,12 @@
 #include <vector>
 
 #include "privacy/crypto/ctr_stream.h"
+#include "tests/unit/privacy/mechanism/sampling.h"
 
 namespace concordat {
 namespace {
 
-enum class Kind { kExact, kFast };
+using Kind = SamplerKind;
 
 std::unique_ptr<DiscreteGaussianSampler> Make(Kind kind, double sigma) {
   const NoiseVariance variance = NoiseVariance::FromStddev(sigma).value();
@@ -21,17 +22,8 @@ std::unique_ptr<DiscreteGaussianSampler> Make(Kind kind, double sigma) {
   return std::make_unique<FastDiscreteGaussian>(variance);
 }
 
-Secret32 Seed(uint8_t v) {
-  Secret32 seed;
-  seed.mutable_view()[31] = v;
-  return seed;
-}
-
 std::vector<int64_t> Draw(Kind kind, double sigma, size_t count, uint8_t seed = 1) {
-  crypto::CtrRandom random(Seed(seed));
-  std::vector<int64_t> out(count);
-  Make(kind, sigma)->Sample(random, out);
-  return out;
+  return DrawFrom(*Make(kind, sigma), count, seed);
 }
 
 // Probability of first … last, by summing in long double: relative error below 1e-15.
@@ -51,12 +43,6 @@ struct Distribution {
   int64_t reach;
   long double total = 0;
 };
-
-// Upper point of χ² with `df` degrees: Wilson–Hilferty at z = 4.75, false alarm 1e-6 a test.
-double ChiSquareLimit(double df) {
-  const double a = 2 / (9 * df);
-  return df * std::pow(1 - a + 4.75 * std::sqrt(a), 3);
-}
 
 void ExpectDistribution(Kind kind, double sigma, size_t count) {
   const std::vector<int64_t> draws = Draw(kind, sigma, count);

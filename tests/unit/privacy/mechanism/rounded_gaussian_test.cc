@@ -10,11 +10,12 @@
 
 #include "privacy/crypto/ctr_stream.h"
 #include "privacy/mechanism/lazy_rounding.h"
+#include "tests/unit/privacy/mechanism/sampling.h"
 
 namespace concordat {
 namespace {
 
-enum class Kind { kExact, kFast };
+using Kind = SamplerKind;
 
 std::unique_ptr<RoundedGaussianSampler> Make(Kind kind, double sigma) {
   const RoundedGaussianScale scale = RoundedGaussianScale::FromStddev(sigma).value();
@@ -22,17 +23,8 @@ std::unique_ptr<RoundedGaussianSampler> Make(Kind kind, double sigma) {
   return std::make_unique<FastRoundedGaussian>(scale);
 }
 
-Secret32 Seed(uint8_t v) {
-  Secret32 seed;
-  seed.mutable_view()[31] = v;
-  return seed;
-}
-
 std::vector<int64_t> Draw(Kind kind, double sigma, size_t count, uint8_t seed = 1) {
-  crypto::CtrRandom random(Seed(seed));
-  std::vector<int64_t> out(count);
-  Make(kind, sigma)->Sample(random, out);
-  return out;
+  return DrawFrom(*Make(kind, sigma), count, seed);
 }
 
 TEST(RoundedGaussianScaleTest, IsNeverBelowWhatWasAskedAndHardlyAbove) {
@@ -58,12 +50,6 @@ double Probability(double s, int64_t first, int64_t last) {
   if (a > 0) return static_cast<double>((std::erfc(a) - std::erfc(b)) / 2);
   if (b < 0) return static_cast<double>((std::erfc(-b) - std::erfc(-a)) / 2);
   return static_cast<double>((std::erf(b) - std::erf(a)) / 2);
-}
-
-// Upper point of χ² with `df` degrees: Wilson–Hilferty at z = 4.75, false alarm 1e-6 a test.
-double ChiSquareLimit(double df) {
-  const double a = 2 / (9 * df);
-  return df * std::pow(1 - a + 4.75 * std::sqrt(a), 3);
 }
 
 void ExpectDistribution(Kind kind, double sigma, size_t count) {
