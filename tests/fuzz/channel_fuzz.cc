@@ -9,6 +9,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     const auto twice = concordat::sandbox::DecodeFromTrainer(again);
     if (!twice.ok() || concordat::sandbox::Encode(*twice) != again) __builtin_trap();
   }
-  (void)concordat::sandbox::DecodeToTrainer({data, size});
+  const auto to = concordat::sandbox::DecodeToTrainer({data, size});
+  // The worker's words are not repaired: what is taken is what Encode would have written.
+  if (to.ok() && concordat::sandbox::Encode(*to) != concordat::Bytes(data, data + size)) __builtin_trap();
   return 0;
 }

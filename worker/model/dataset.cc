@@ -91,7 +91,23 @@ Status ReadMessages(const json& list, Document& out) {
   return OkStatus();
 }
 
-StatusOr<Document> ReadRecord(const std::string& line) {
+/// Who a record is about; see ReadDataset.
+StatusOr<std::string> ReadPerson(const json& record, std::string_view field) {
+  const auto it = record.find(std::string(field));
+  if (it == record.end()) {
+    return InvalidArgument("field '{}' is missing: a privacy budget for persons needs it in every record",
+                           field);
+  }
+  if (it->is_number_unsigned()) return std::to_string(it->get<uint64_t>());
+  if (it->is_number_integer()) return std::to_string(it->get<int64_t>());
+  if (!it->is_string() || it->get_ref<const std::string&>().empty()) {
+    return InvalidArgument("field '{}': expected a string that is not empty, or an integer, to name a person",
+                           field);
+  }
+  return it->get<std::string>();
+}
+
+StatusOr<Document> ReadRecord(const std::string& line, std::string_view person_field) {
   ASSIGN_OR_RETURN(const json record, ParseStrictJson(line, "record"));
   if (!record.is_object()) return InvalidArgument("expected a JSON object");
   const bool text = record.contains("text"), messages = record.contains("messages");
@@ -100,6 +116,9 @@ StatusOr<Document> ReadRecord(const std::string& line) {
     return InvalidArgument("expected exactly one of: text; prompt and completion; messages");
   }
   Document out;
+  if (!person_field.empty()) {
+    ASSIGN_OR_RETURN(out.person_id, ReadPerson(record, person_field));
+  }
   if (text) {
     ASSIGN_OR_RETURN(out.text, TextMember(record, "text"));
   } else if (prompt) {
@@ -162,7 +181,8 @@ StatusOr<FileDescriptor> OpenForReading(const fs::path& path) {
   return fd;
 }
 
-Status ReadJsonl(const fs::path& path, const DatasetLimits& limits, Collector& out) {
+Status ReadJsonl(const fs::path& path, const DatasetLimits& limits, std::string_view person_field,
+                 Collector& out) {
   ASSIGN_OR_RETURN(FileDescriptor fd, OpenForReading(path));
   LineReader reader(std::move(fd), limits.max_line_bytes);
   std::string line;
@@ -173,7 +193,7 @@ Status ReadJsonl(const fs::path& path, const DatasetLimits& limits, Collector& o
     if (!*more) return OkStatus();
     if (!IsValidUtf8(line)) return InvalidArgument("{}: not valid UTF-8", where);
     if (line.find_first_not_of(" \t\r") == std::string::npos) continue;
-    auto document = ReadRecord(line);
+    auto document = ReadRecord(line, person_field);
     if (!document.ok()) return Annotate(document.status(), where);
     if (const Status s = out.Add(*std::move(document)); !s.ok()) return Annotate(s, where);
   }
@@ -213,6 +233,17 @@ StatusOr<std::vector<fs::path>> ListPlainText(const fs::path& folder) {
   return out;
 }
 
+/// Under the documents' key: the label keeps it apart from every document's canonical bytes.
+Digest PersonDigest(const Secret32& key, std::string_view id) {
+  CanonicalWriter w;
+  w.Text("concordat/person/v1");
+  w.Text(id);
+  Bytes bytes = w.Take();
+  const Digest digest = crypto::HmacSha256(key.view(), bytes);
+  Wipe(bytes);
+  return digest;
+}
+
 /// 0 to 999 from a keyed digest, uniform to within 2^-54.
 uint32_t Permille(const Digest& digest) {
   uint64_t v = 0;
@@ -249,16 +280,21 @@ Bytes Document::Canonical() const {
   return w.Take();
 }
 
-StatusOr<Dataset> ReadDataset(const fs::path& path, const DatasetLimits& limits) {
+StatusOr<Dataset> ReadDataset(const fs::path& path, const DatasetLimits& limits,
+                              std::string_view person_field) {
   std::error_code error;
   const fs::file_status status = fs::status(path, error);
   if (!fs::exists(status)) return NotFound("{}: no such dataset", path.string());
+  if (!person_field.empty() && (fs::is_directory(status) || IsPlainText(path))) {
+    return InvalidArgument("{}: field '{}' cannot name persons here: plain text names no persons",
+                           path.string(), person_field);
+  }
   Collector collector(limits);
   if (fs::is_directory(status)) {
     ASSIGN_OR_RETURN(const std::vector<fs::path> files, ListPlainText(path));
     for (const fs::path& file : files) RETURN_IF_ERROR(ReadPlainText(file, limits, collector));
   } else if (fs::is_regular_file(status) && path.extension() == ".jsonl") {
-    RETURN_IF_ERROR(ReadJsonl(path, limits, collector));
+    RETURN_IF_ERROR(ReadJsonl(path, limits, person_field, collector));
   } else if (fs::is_regular_file(status) && IsPlainText(path)) {
     RETURN_IF_ERROR(ReadPlainText(path, limits, collector));
   } else {
@@ -275,10 +311,18 @@ StatusOr<DatasetSplit> SplitDataset(Dataset dataset, const Secret32& key, uint32
   DatasetSplit out;
   for (Document& d : dataset.documents) {
     d.digest = crypto::HmacSha256(key.view(), d.Canonical());
-    const bool held_out = Permille(d.digest) < held_out_permille;
+    const bool named = !d.person_id.empty();
+    if (named) {
+      d.person = PersonDigest(key, d.person_id);
+      Wipe({reinterpret_cast<uint8_t*>(d.person_id.data()), d.person_id.size()});
+      d.person_id = {};
+    }
+    const bool held_out = Permille(named ? d.person : d.digest) < held_out_permille;
     (held_out ? out.held_out : out.train).push_back(std::move(d));
   }
-  const auto by_digest = [](const Document& a, const Document& b) { return a.digest < b.digest; };
+  const auto by_digest = [](const Document& a, const Document& b) {
+    return a.digest != b.digest ? a.digest < b.digest : a.person < b.person;
+  };
   std::sort(out.train.begin(), out.train.end(), by_digest);
   std::sort(out.held_out.begin(), out.held_out.end(), by_digest);
   return out;

@@ -68,6 +68,7 @@ StatusOr<ExampleSet> MakeExamples(const Tokenizer& tokenizer, const ChatTemplate
       Example e = Window(tokenizer, sequence, begin, end);
       if (e.targets == 0) continue;
       e.document = document.digest;
+      e.person = document.person;
       out.tokens += e.tokens.size();
       out.targets += e.targets;
       out.bytes += e.bytes;

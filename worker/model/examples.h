@@ -17,6 +17,7 @@ struct Example {
   uint32_t targets = 0;  // how many tokens the loss counts
   uint64_t bytes = 0;    // of the text that those tokens stand for (special tokens stand for none)
   Digest document;       // keyed digest of the record it was cut from
+  Digest person;         // keyed digest of whom it is about; zero: the dataset names no persons
 };
 
 struct ExampleSet {

@@ -19,6 +19,7 @@ namespace {
 
 constexpr size_t kMaxPath = 4096;
 constexpr size_t kMaxDevice = 64;
+constexpr size_t kMaxField = 128;
 constexpr size_t kMaxWhat = 1000;
 constexpr size_t kMaxMessageBytes = 16384;
 constexpr size_t kMaxDescriptors = 4;  // room to see, and close, more than the one that is allowed
@@ -95,6 +96,7 @@ void Write(CanonicalWriter& out, const Configure& m) {
   out.Put(m.base_model_sha256);
   out.Text(m.dataset);
   out.U8(m.dataset_kind);
+  out.Text(m.person_field);
   out.Put(m.split_key);
   out.U32(m.held_out_permille);
   out.Text(m.device);
@@ -111,6 +113,24 @@ void Write(CanonicalWriter& out, const Prepare& m) {
   out.U32(m.sequence_tokens);
 }
 
+void Put(CanonicalWriter& out, const UnitPrivacy& p) {
+  out.U8(static_cast<uint8_t>(p.unit));
+  for (double v : {p.clip, p.noise_multiplier, p.sampling_rate, p.expected_units, p.metrics_noise_multiplier,
+                   p.loss_bound, p.delta})
+    out.F64(v);
+}
+
+UnitPrivacy GetUnitPrivacy(CanonicalReader& in) {
+  UnitPrivacy p;
+  const uint8_t unit = in.U8();
+  if (unit != 2 && unit != 3) in.Fail("an unknown privacy unit");
+  p.unit = static_cast<UnitPrivacy::Unit>(unit);
+  for (double* v : {&p.clip, &p.noise_multiplier, &p.sampling_rate, &p.expected_units,
+                    &p.metrics_noise_multiplier, &p.loss_bound, &p.delta})
+    *v = Finite(in);
+  return p;
+}
+
 void Write(CanonicalWriter& out, const Train& m) {
   Start(out, Kind::kTrain);
   out.U64(m.seed);
@@ -118,6 +138,8 @@ void Write(CanonicalWriter& out, const Train& m) {
   out.U32(m.local_steps);
   out.U32(m.batch_sequences);
   for (double v : {m.learning_rate, m.weight_decay, m.beta2, m.gradient_clip}) out.F64(v);
+  out.Bool(m.privacy.has_value());
+  if (m.privacy) Put(out, *m.privacy);
 }
 
 void Write(CanonicalWriter& out, const Evaluate& m) {
@@ -183,6 +205,7 @@ Configure ReadConfigure(CanonicalReader& in) {
   m.base_model_sha256 = in.Hash();
   m.dataset = in.Text(kMaxPath);
   m.dataset_kind = Code(in, 1, "an unknown kind of dataset");
+  m.person_field = in.Text(kMaxField);
   m.split_key = in.Hash();
   m.held_out_permille = in.U32();
   if (m.held_out_permille > 1000) in.Fail("more held out than there is");
@@ -201,6 +224,7 @@ Train ReadTrain(CanonicalReader& in) {
   m.local_steps = in.U32();
   m.batch_sequences = in.U32();
   for (double* v : {&m.learning_rate, &m.weight_decay, &m.beta2, &m.gradient_clip}) *v = Finite(in);
+  if (in.Bool()) m.privacy = GetUnitPrivacy(in);
   return m;
 }
 

@@ -21,6 +21,7 @@ struct Configure {
   Digest base_model_sha256;  // checked by the trainer
   std::string dataset;       // path
   uint8_t dataset_kind = 0;  // 0: JSONL, 1: folder of text
+  std::string person_field;  // of each record, names its person; empty: persons are not told apart
   Digest split_key;          // keyed hash that splits documents
   uint32_t held_out_permille = 0;
   std::string device;    // "cpu" or "cuda:N"
@@ -37,6 +38,20 @@ struct Prepare {
   uint32_t sequence_tokens = 0;
 };
 
+/// How one round of DP-SGD protects persons or records: public numbers of the job. The trainer draws sampling
+/// and noise from the operating system, and neither ever leaves it.
+struct UnitPrivacy {
+  enum class Unit : uint8_t { kPerson = 2, kRecord = 3 };
+  Unit unit = Unit::kRecord;
+  double clip = 0;                      // C, L2 bound on one unit's gradient
+  double noise_multiplier = 0;          // z of the gradient; 0: no noise, no promise
+  double sampling_rate = 0;             // q of each unit in each step, 0 to 1
+  double expected_units = 0;            // a step's divisor, public
+  double metrics_noise_multiplier = 0;  // z_m of each of the two figures
+  double loss_bound = 0;                // nats per token, clipped per unit
+  double delta = 0;                     // of the job; at least 1/units is refused
+};
+
 /// Worker to trainer, with the adapter's flat f32 vector in a sealed memfd.
 struct Train {
   uint64_t seed = 0;
@@ -47,6 +62,7 @@ struct Train {
   double weight_decay = 0;
   double beta2 = 0;
   double gradient_clip = 0;
+  std::optional<UnitPrivacy> privacy = std::nullopt;  // with it: DP-SGD; gradient_clip is not used
 };
 
 /// Worker to trainer, with an adapter in a memfd, or without one for the bare base model.
@@ -76,7 +92,8 @@ struct TrainerProgress {
   double loss = 0;  // nats per token, mean over the round so far
 };
 
-/// Trainer to worker, with the flat f32 delta (layout order) in a sealed memfd.
+/// Trainer to worker, with the flat f32 delta (layout order) in a sealed memfd. With UnitPrivacy the delta,
+/// the loss and the target tokens have their noise; the rest never crosses a border.
 struct Trained {
   double mean_loss = 0;  // nats per target token over the round
   uint64_t target_tokens = 0;

@@ -25,13 +25,15 @@ StatusOr<DpTraining> DpTraining::Make(Engine& engine, std::span<const Sequence> 
   return DpTraining(engine, sequences, units, config, root);
 }
 
-StatusOr<DpStepResult> DpTraining::Step(uint64_t step, double learning_rate) {
+StatusOr<DpStepResult> DpTraining::Step(uint64_t step, double learning_rate,
+                                        const std::function<void()>& on_batch) {
   const StepSeeds seeds = StepSeedsFor(root_, step);
   RETURN_IF_ERROR(engine_.DpBegin(config_.step));
   std::vector<DpRecord> batch;
   const auto flush = [&]() -> Status {
     RETURN_IF_ERROR(engine_.DpAdd(batch));
     batch.clear();
+    if (on_batch) on_batch();
     return OkStatus();
   };
   for (const uint32_t unit : sampler_.Draw(seeds.sampling)) {

@@ -2,6 +2,7 @@
 #define CONCORDAT_WORKER_TRAIN_DP_TRAINING_H_
 
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <vector>
 
@@ -53,8 +54,10 @@ class DpTraining {
                                    const PrivacyUnits& units, const DpTrainingConfig& config,
                                    const Secret32& root);
 
-  /// One logical step. Errors as Engine::DpUpdate; the adapter is then as before.
-  StatusOr<DpStepResult> Step(uint64_t step, double learning_rate);
+  /// One logical step. \param on_batch called after every physical batch, may be empty. Errors as
+  /// Engine::DpUpdate; the adapter is then as before.
+  StatusOr<DpStepResult> Step(uint64_t step, double learning_rate,
+                              const std::function<void()>& on_batch = {});
 
  private:
   DpTraining(Engine& engine, std::span<const Sequence> sequences, const PrivacyUnits& units,

@@ -7,6 +7,7 @@
 #include "privacy/crypto/hash.h"
 #include "worker/model/batch_plan.h"
 #include "worker/model/chat.h"
+#include "worker/train/private_round.h"
 
 namespace concordat::train {
 namespace {
@@ -50,6 +51,16 @@ class Trainer::Progress {
     tokens_ += result.tokens;
     targets_ += result.target_tokens;
     loss_ += result.loss_sum;
+    MaySay();
+  }
+  /// A step of DP-SGD, of which only the noised loss is told.
+  void DonePrivately(uint64_t tokens, double noised_mean_loss) {
+    ++done_;
+    tokens_ += tokens;
+    noised_mean_loss_ = noised_mean_loss;
+    MaySay();
+  }
+  void MaySay() {
     const Instant now = clock_.Now();
     if (now - last_ < std::chrono::seconds(1) && done_ != steps_) return;
     last_ = now;
@@ -61,7 +72,9 @@ class Trainer::Progress {
     say_(progress);
   }
   double seconds() const { return static_cast<double>((clock_.Now() - started_).count()) / 1000.0; }
-  double mean_loss() const { return targets_ == 0 ? 0 : loss_ / static_cast<double>(targets_); }
+  double mean_loss() const {
+    return targets_ == 0 ? noised_mean_loss_ : loss_ / static_cast<double>(targets_);
+  }
   uint64_t tokens() const { return tokens_; }
   uint64_t targets() const { return targets_; }
 
@@ -69,7 +82,7 @@ class Trainer::Progress {
   const Clock& clock_;
   const OnProgress& say_;
   uint64_t steps_, done_ = 0, tokens_ = 0, targets_ = 0;
-  double loss_ = 0;
+  double loss_ = 0, noised_mean_loss_ = 0;
   Instant started_, last_;
 };
 
@@ -86,7 +99,7 @@ StatusOr<sandbox::Ready> Trainer::Open(const sandbox::Configure& configure) {
     return InvalidArgument("{}: the tokenizer has {} tokens, the model's embedding only {}",
                            configure.base_model, tokenizer_->vocab_size(), weights_->config().vocab);
   }
-  ASSIGN_OR_RETURN(model::Dataset dataset, model::ReadDataset(configure.dataset));
+  ASSIGN_OR_RETURN(model::Dataset dataset, model::ReadDataset(configure.dataset, {}, configure.person_field));
   sandbox::Ready ready;
   ready.train_bytes = dataset.bytes;
   const Secret32 key{std::span<const uint8_t, 32>(configure.split_key.bytes)};
@@ -138,8 +151,15 @@ StatusOr<Trainer::Round> Trainer::TrainRound(const sandbox::Train& task, std::sp
   optimizer.learning_rate = task.learning_rate;
   optimizer.beta2 = task.beta2;
   optimizer.weight_decay = task.weight_decay;
-  optimizer.grad_clip = task.gradient_clip;
+  optimizer.grad_clip = task.privacy ? 0 : task.gradient_clip;
   RETURN_IF_ERROR(engine_->ResetOptimizer(optimizer));
+  Round round;
+  ASSIGN_OR_RETURN(round.summary, task.privacy ? TrainPrivately(task, say) : TrainPlainly(task, say));
+  ASSIGN_OR_RETURN(round.delta, DeltaSince(adapter));
+  return round;
+}
+
+StatusOr<sandbox::Trained> Trainer::TrainPlainly(const sandbox::Train& task, const OnProgress& say) {
   model::BatchPlan plan(BatchSeed(task.seed), static_cast<uint32_t>(train_.examples.size()),
                         task.batch_sequences);
   Progress progress(clock_, uint64_t{task.local_steps} * task.batch_sequences, say);
@@ -153,20 +173,37 @@ StatusOr<Trainer::Round> Trainer::TrainRound(const sandbox::Train& task, std::sp
       progress.Done(result);
     }
   }
-  Round round;
-  round.summary = {progress.mean_loss(), progress.targets(), progress.tokens(), progress.seconds(),
-                   task.local_steps};
+  return sandbox::Trained{progress.mean_loss(), progress.targets(), progress.tokens(), progress.seconds(),
+                          task.local_steps};
+}
+
+StatusOr<sandbox::Trained> Trainer::TrainPrivately(const sandbox::Train& task, const OnProgress& say) {
+  ASSIGN_OR_RETURN(const std::unique_ptr<PrivateRound> round,
+                   PrivateRound::Make(*engine_, train_.examples, task, prepared_.sequence_tokens, random_));
+  // Counted in steps, whose number is public: how far a round is may be told outside the region.
+  Progress progress(clock_, task.local_steps, say);
+  for (uint32_t step = 0; step < task.local_steps; ++step) {
+    ASSIGN_OR_RETURN(const PrivateRound::StepReport report,
+                     round->Step(step, task.learning_rate, [&] { progress.MaySay(); }));
+    progress.DonePrivately(report.tokens, round->figures().mean_loss);
+  }
+  const PrivateRound::Figures figures = round->figures();
+  return sandbox::Trained{figures.mean_loss, figures.target_tokens, progress.tokens(), progress.seconds(),
+                          task.local_steps};
+}
+
+StatusOr<std::vector<float>> Trainer::DeltaSince(std::span<const float> adapter) const {
   std::vector<float> after(adapter.size());
   RETURN_IF_ERROR(engine_->GetAdapter(after));
   const AdapterLayout& layout = engine_->layout();
-  round.delta.resize(layout.delta_elements());
+  std::vector<float> delta(layout.delta_elements());
   for (const AdapterTensor& tensor : layout.tensors()) {
     if (!tensor.trained) continue;
     for (uint64_t k = 0; k < tensor.elements(); ++k) {
-      round.delta[tensor.delta_offset + k] = after[tensor.offset + k] - adapter[tensor.offset + k];
+      delta[tensor.delta_offset + k] = after[tensor.offset + k] - adapter[tensor.offset + k];
     }
   }
-  return round;
+  return delta;
 }
 
 StatusOr<sandbox::Evaluated> Trainer::Evaluate(const sandbox::Evaluate& task, std::span<const float> adapter,

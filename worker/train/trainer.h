@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "common/clock.h"
+#include "common/random.h"
 #include "worker/model/dataset.h"
 #include "worker/model/examples.h"
 #include "worker/model/tokenizer.h"
@@ -24,7 +25,9 @@ class Trainer {
   /// Called now and then (about once a second) during long work.
   using OnProgress = std::function<void(const sandbox::TrainerProgress&)>;
 
-  explicit Trainer(const Clock& clock) : clock_(clock) {}
+  /// \param random the operating system's: what sampling and noise of DP-SGD come from, anew for every
+  /// round. Both outlive this.
+  Trainer(const Clock& clock, RandomSource& random) : clock_(clock), random_(random) {}
 
   /// Opens model and dataset, checks the model's hash, splits the documents. Call it once, locked down.
   /// PermissionDenied when the model's SHA-256 is another; other errors as OpenWeights and ReadDataset give
@@ -40,7 +43,10 @@ class Trainer {
     std::vector<float> delta;  // trained factors only, in the order of AdapterLayout's delta
   };
   /// Trains from `adapter` (flat, all factors) for one round. The same arguments on the same machine give the
-  /// same bits. FailedPrecondition before Prepare.
+  /// same bits, unless the task asks for privacy: then every call draws units and noise anew, delta, mean
+  /// loss and target tokens have their noise (PrivateRound), and progress tells the noised loss.
+  /// FailedPrecondition before Prepare, and as PrivateRound::Make. InvalidArgument: no step or no sequence in
+  /// a batch, a number out of range.
   StatusOr<Round> TrainRound(const sandbox::Train& task, std::span<const float> adapter,
                              const OnProgress& progress);
 
@@ -55,7 +61,12 @@ class Trainer {
  private:
   class Progress;
 
+  StatusOr<sandbox::Trained> TrainPlainly(const sandbox::Train& task, const OnProgress& say);
+  StatusOr<sandbox::Trained> TrainPrivately(const sandbox::Train& task, const OnProgress& say);
+  StatusOr<std::vector<float>> DeltaSince(std::span<const float> adapter) const;
+
   const Clock& clock_;
+  RandomSource& random_;
   sandbox::Configure configure_;
   std::unique_ptr<model::WeightSource> weights_;
   std::unique_ptr<model::Tokenizer> tokenizer_;

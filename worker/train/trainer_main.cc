@@ -10,6 +10,7 @@
 #include <string>
 
 #include "common/process.h"
+#include "common/random.h"
 #include "common/version.h"
 #include "worker/sandbox/channel.h"
 #include "worker/sandbox/lockdown.h"
@@ -71,7 +72,8 @@ StatusOr<std::vector<float>> FloatsOf(int fd, uint64_t expected) {
 
 class Session {
  public:
-  Session(Channel& channel, const Clock& clock) : channel_(channel), trainer_(clock) {}
+  Session(Channel& channel, const Clock& clock, RandomSource& random)
+      : channel_(channel), trainer_(clock, random) {}
 
   Status Handle(const sandbox::Configure& configure, int) {
     ASSIGN_OR_RETURN(const Lockdown lockdown, Confine(configure));
@@ -128,7 +130,8 @@ int Run() {
   ::prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
   ::signal(SIGPIPE, SIG_IGN);
   const SystemClock clock;
-  Session session(channel, clock);
+  OsRandom random;
+  Session session(channel, clock, random);
   bool configured = false;
   while (!session.stopped()) {
     auto parcel = channel.Receive();

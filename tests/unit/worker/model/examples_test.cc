@@ -125,6 +125,22 @@ TEST(ExamplesTest, RendersMessagesAndRefusesThemWithoutATemplate) {
   EXPECT_EQ(set->examples[0].document, d.digest);
 }
 
+TEST(ExamplesTest, EveryWindowKeepsItsRecordAndItsPerson) {
+  std::vector<Document> documents = {Text("abcdefgh"), Text("ab")};
+  documents[0].digest.bytes[0] = 1;
+  documents[0].person.bytes[0] = 2;
+  documents[1].digest.bytes[0] = 3;
+  const auto set = MakeExamples(*Letters(), nullptr, documents, 4);
+  ASSERT_TRUE(set.ok());
+  ASSERT_EQ(set->examples.size(), 4u);
+  for (size_t i = 0; i < 3; ++i) {
+    EXPECT_EQ(set->examples[i].document, documents[0].digest);
+    EXPECT_EQ(set->examples[i].person, documents[0].person);
+  }
+  EXPECT_EQ(set->examples[3].document, documents[1].digest);
+  EXPECT_TRUE(set->examples[3].person.is_zero());
+}
+
 TEST(ExamplesTest, RefusesASequenceLengthBelowTwo) {
   EXPECT_FALSE(MakeExamples(*Letters(), nullptr, {}, 1).ok());
   EXPECT_EQ(MakeExamples(*Letters(), nullptr, {}, 2)->examples.size(), 0u);

@@ -27,6 +27,7 @@ Configure SampleConfigure() {
   m.base_model_sha256 = DigestOf(3);
   m.dataset = "/srv/text";
   m.dataset_kind = 1;
+  m.person_field = "patient_id";
   m.split_key = DigestOf(9);
   m.held_out_permille = 100;
   m.device = "cuda:1";
@@ -49,8 +50,19 @@ std::vector<FromTrainer> TrainerMessages() {
           Failed{9, "no documents"}};
 }
 
+Train PrivateTrain(UnitPrivacy::Unit unit) {
+  Train m{7, 2, 8, 1, 1e-4, 0.01, 0.95, 1};
+  m.privacy = UnitPrivacy{unit, 0.5, 1.1, 0.02, 64, 5, 12, 1e-6};
+  return m;
+}
+
 std::vector<ToTrainer> WorkerMessages() {
-  return {SampleConfigure(), SamplePrepare(), Train{7, 2, 8, 1, 1e-4, 0.01, 0.95, 1}, Evaluate{true, 100},
+  return {SampleConfigure(),
+          SamplePrepare(),
+          Train{7, 2, 8, 1, 1e-4, 0.01, 0.95, 1},
+          PrivateTrain(UnitPrivacy::Unit::kPerson),
+          PrivateTrain(UnitPrivacy::Unit::kRecord),
+          Evaluate{true, 100},
           Stop{}};
 }
 
@@ -84,7 +96,71 @@ TEST(ChannelTest, FieldsKeepTheirValues) {
   EXPECT_EQ(m.sequence_tokens, 512u);
 }
 
+TEST(ChannelTest, ConfigurationAndPrivacyKeepTheirValues) {
+  const auto configure = DecodeToTrainer(Encode(ToTrainer(SampleConfigure())));
+  ASSERT_TRUE(configure.ok());
+  EXPECT_EQ(std::get<Configure>(*configure).person_field, "patient_id");
+  EXPECT_EQ(std::get<Configure>(*configure).dataset, "/srv/text");
+  const auto train = DecodeToTrainer(Encode(ToTrainer(PrivateTrain(UnitPrivacy::Unit::kPerson))));
+  ASSERT_TRUE(train.ok());
+  const auto& p = std::get<Train>(*train).privacy;
+  ASSERT_TRUE(p.has_value());
+  EXPECT_EQ(p->unit, UnitPrivacy::Unit::kPerson);
+  EXPECT_EQ(p->clip, 0.5);
+  EXPECT_EQ(p->noise_multiplier, 1.1);
+  EXPECT_EQ(p->sampling_rate, 0.02);
+  EXPECT_EQ(p->expected_units, 64);
+  EXPECT_EQ(p->metrics_noise_multiplier, 5);
+  EXPECT_EQ(p->loss_bound, 12);
+  EXPECT_EQ(p->delta, 1e-6);
+  const auto plain = DecodeToTrainer(Encode(ToTrainer(Train{})));
+  ASSERT_TRUE(plain.ok());
+  EXPECT_FALSE(std::get<Train>(*plain).privacy.has_value());
+}
+
+TEST(ChannelTest, RefusesPrivacyOfAnUnknownUnitOrWithNumbersThatAreNotFinite) {
+  const Bytes good = Encode(ToTrainer(PrivateTrain(UnitPrivacy::Unit::kRecord)));
+  ASSERT_TRUE(DecodeToTrainer(good).ok());
+  const size_t flag = good.size() - 7 * 8 - 2, unit = flag + 1;
+  ASSERT_EQ(good[flag], 1);
+  ASSERT_EQ(good[unit], 3);
+  for (const uint8_t code : {0, 1, 4, 255}) {
+    Bytes bad = good;
+    bad[unit] = code;
+    EXPECT_EQ(DecodeToTrainer(bad).status().code(), StatusCode::kInvalidArgument) << int{code};
+  }
+  Bytes unsure = good;
+  unsure[flag] = 2;
+  EXPECT_FALSE(DecodeToTrainer(unsure).ok());
+  for (double UnitPrivacy::*field :
+       {&UnitPrivacy::clip, &UnitPrivacy::noise_multiplier, &UnitPrivacy::sampling_rate,
+        &UnitPrivacy::expected_units, &UnitPrivacy::metrics_noise_multiplier, &UnitPrivacy::loss_bound,
+        &UnitPrivacy::delta}) {
+    for (const double value : {std::nan(""), std::numeric_limits<double>::infinity()}) {
+      Train bad = PrivateTrain(UnitPrivacy::Unit::kRecord);
+      (*bad.privacy).*field = value;
+      EXPECT_EQ(DecodeToTrainer(Encode(ToTrainer(bad))).status().code(), StatusCode::kInvalidArgument);
+    }
+  }
+}
+
+TEST(ChannelTest, RefusesAPersonFieldThatIsTooLong) {
+  Configure m = SampleConfigure();
+  m.person_field.assign(128, 'x');
+  EXPECT_TRUE(DecodeToTrainer(Encode(ToTrainer(m))).ok());
+  m.person_field += 'x';
+  EXPECT_EQ(DecodeToTrainer(Encode(ToTrainer(m))).status().code(), StatusCode::kInvalidArgument);
+}
+
 TEST(ChannelTest, RefusesEveryMessageThatIsCutShortOrTooLong) {
+  for (const ToTrainer& m : WorkerMessages()) {
+    const Bytes whole = Encode(m);
+    for (size_t n = 0; n < whole.size(); ++n)
+      EXPECT_EQ(DecodeToTrainer(ByteView(whole).first(n)).status().code(), StatusCode::kInvalidArgument);
+    Bytes longer = whole;
+    longer.push_back(0);
+    EXPECT_FALSE(DecodeToTrainer(longer).ok());
+  }
   for (const FromTrainer& m : TrainerMessages()) {
     const Bytes whole = Encode(m);
     for (size_t n = 0; n < whole.size(); ++n)

@@ -25,6 +25,7 @@
 #include <functional>
 #include <thread>
 
+#include "common/random.h"
 #include "tests/support/status_matchers.h"
 #include "tests/support/temp_dir.h"
 
@@ -277,6 +278,15 @@ TEST_F(LockdownTest, ThreadsAndMemoryFilesStillWork) {
     bool ran = false;
     std::thread([&] { ran = true; }).join();
     return ran && ::memfd_create("delta", MFD_ALLOW_SEALING) >= 0;
+  }));
+}
+
+// Noise and sampling of DP-SGD come from there; a source that gives nothing ends the process.
+TEST_F(LockdownTest, TheOperatingSystemStillGivesRandomBytes) {
+  EXPECT_TRUE(InLockdown(paths_, [] {
+    OsRandom random;
+    const Secret32 one = random.Seed(), other = random.Seed();
+    return !(one == Secret32()) && !(one == other);
   }));
 }
 

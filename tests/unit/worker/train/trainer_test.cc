@@ -62,6 +62,7 @@ class TrainerTest : public ::testing::Test {
 
   TempDir dir_;
   FakeClock clock_;
+  OsRandom random_;
   sandbox::Configure configure_;
   sandbox::Prepare prepare_;
   sandbox::Train task_;
@@ -71,7 +72,7 @@ class TrainerTest : public ::testing::Test {
 };
 
 TEST_F(TrainerTest, ARoundLowersTheLossAndGivesTheSameDeltaTwice) {
-  Trainer trainer(clock_);
+  Trainer trainer(clock_, random_);
   ASSERT_OK_AND_ASSIGN(const sandbox::Ready ready, trainer.Open(configure_));
   EXPECT_EQ(ready.train_documents + ready.held_out_documents, 40u);
   EXPECT_GT(ready.held_out_documents, 0u);
@@ -99,20 +100,20 @@ TEST_F(TrainerTest, ARoundLowersTheLossAndGivesTheSameDeltaTwice) {
 
 TEST_F(TrainerTest, RefusesAModelWithAnotherHash) {
   configure_.base_model_sha256 = crypto::Sha256(AsBytes("another"));
-  Trainer trainer(clock_);
+  Trainer trainer(clock_, random_);
   EXPECT_THAT(trainer.Open(configure_),
               HasStatus(StatusCode::kPermissionDenied, "expected a base model with SHA-256"));
 }
 
 TEST_F(TrainerTest, RefusesAJobForAnotherShape) {
-  Trainer trainer(clock_);
+  Trainer trainer(clock_, random_);
   ASSERT_OK(trainer.Open(configure_));
   prepare_.shape.layers = 29;
   EXPECT_THAT(trainer.Prepare(prepare_), HasStatus(StatusCode::kInvalidArgument, "another model shape"));
 }
 
 TEST_F(TrainerTest, RefusesAnEmptyDatasetAndOneThatIsNotUtf8WithoutQuotingIt) {
-  Trainer trainer(clock_);
+  Trainer trainer(clock_, random_);
   std::ofstream(dir_ / "data.jsonl", std::ios::trunc) << "";
   EXPECT_THAT(trainer.Open(configure_), HasStatus(StatusCode::kInvalidArgument, "data.jsonl"));
   std::ofstream(dir_ / "data.jsonl", std::ios::trunc) << "{\"text\": \"geheim\xff\"}\n";
@@ -122,7 +123,7 @@ TEST_F(TrainerTest, RefusesAnEmptyDatasetAndOneThatIsNotUtf8WithoutQuotingIt) {
 }
 
 TEST_F(TrainerTest, CommandsInTheWrongOrderAreRefused) {
-  Trainer trainer(clock_);
+  Trainer trainer(clock_, random_);
   EXPECT_THAT(trainer.Prepare(prepare_), HasStatus(StatusCode::kFailedPrecondition, "before configure"));
   EXPECT_THAT(trainer.TrainRound(task_, adapter_, quiet_),
               HasStatus(StatusCode::kFailedPrecondition, "before prepare"));
@@ -198,6 +199,46 @@ TEST_F(TrainerProcessTest, LocksItselfDownTrainsAndSendsASealedDelta) {
   ASSERT_OK_AND_ASSIGN(const auto delta,
                        sandbox::OpenSealed(trained.memory.get(), layout_->delta_elements()));
   EXPECT_EQ(delta->view().size(), layout_->delta_elements() * sizeof(float));
+}
+
+TEST_F(TrainerProcessTest, DrawsSamplesAndNoiseWhileLockedDown) {
+  task_.local_steps = 1;
+  task_.privacy = sandbox::UnitPrivacy{.unit = sandbox::UnitPrivacy::Unit::kRecord,
+                                       .clip = 1,
+                                       .noise_multiplier = 1,
+                                       .sampling_rate = 0.05,
+                                       .expected_units = 2,
+                                       .metrics_noise_multiplier = 1,
+                                       .loss_bound = 10,
+                                       .delta = 1e-5};
+  Start();
+  Tell(configure_);
+  ASSERT_OK_AND_ASSIGN(auto ready, Hear());
+  ASSERT_TRUE(std::holds_alternative<sandbox::Ready>(ready.message))
+      << std::get<sandbox::Failed>(ready.message).what;
+  EXPECT_EQ(std::get<sandbox::Ready>(ready.message).lockdown, sandbox::Ready::Lockdown::kFull);
+  Tell(prepare_);
+  ASSERT_OK_AND_ASSIGN(auto prepared, Hear());
+  ASSERT_TRUE(std::holds_alternative<sandbox::Prepared>(prepared.message));
+  ASSERT_OK_AND_ASSIGN(const FileDescriptor weights, sandbox::SealFloats(adapter_));
+  std::vector<Bytes> deltas;
+  for (int i = 0; i < 2; ++i) {
+    Tell(task_, weights.get());
+    ASSERT_OK_AND_ASSIGN(auto trained, Hear());
+    ASSERT_TRUE(std::holds_alternative<sandbox::Trained>(trained.message))
+        << std::get<sandbox::Failed>(trained.message).what;
+    ASSERT_OK_AND_ASSIGN(const auto delta,
+                         sandbox::OpenSealed(trained.memory.get(), layout_->delta_elements()));
+    deltas.emplace_back(delta->view().begin(), delta->view().end());
+  }
+  EXPECT_NE(deltas[0], deltas[1]);
+  // The region has no field for persons: the trainer says so and goes on.
+  task_.privacy->unit = sandbox::UnitPrivacy::Unit::kPerson;
+  Tell(task_, weights.get());
+  ASSERT_OK_AND_ASSIGN(auto refused, Hear());
+  ASSERT_TRUE(std::holds_alternative<sandbox::Failed>(refused.message));
+  EXPECT_EQ(std::get<sandbox::Failed>(refused.message).code,
+            static_cast<uint8_t>(StatusCode::kFailedPrecondition));
 }
 
 TEST_F(TrainerProcessTest, ACommandBeforeTheConfigurationIsRefused) {

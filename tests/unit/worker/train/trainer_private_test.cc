@@ -1,0 +1,203 @@
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <fstream>
+#include <optional>
+
+#include "aggregation/initial_adapter.h"
+#include "privacy/crypto/ctr_stream.h"
+#include "privacy/crypto/hash.h"
+#include "tests/support/fake_clock.h"
+#include "tests/support/status_matchers.h"
+#include "tests/support/temp_dir.h"
+#include "worker/train/trainer.h"
+
+// Its source: the library that has it comes with whole federations, and needs the nodes.
+#include "tests/support/tiny_model.cc"
+
+namespace concordat::train {
+namespace {
+
+using concordat::testing::FakeClock;
+using concordat::testing::HasStatus;
+using concordat::testing::kTinyShape;
+using concordat::testing::TempDir;
+using sandbox::UnitPrivacy;
+
+constexpr int kRecords = 60;
+constexpr int kPersons = 12;
+
+/// A trainer with a tiny model and sixty records of twelve persons.
+class TrainerPrivateTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    concordat::testing::WriteTinyModel(dir_ / "model.gguf");
+    std::ofstream out(dir_ / "data.jsonl");
+    for (int i = 0; i < kRecords; ++i) {
+      out << R"({"who": )" << i % kPersons << R"(, "text": "Record )" << 10 + i
+          << R"( the garden keeps water under stone and bread."})"
+          << "\n";
+    }
+    out.close();
+    configure_.base_model = (dir_ / "model.gguf").string();
+    configure_.base_model_sha256 = *crypto::Sha256File(configure_.base_model);
+    configure_.dataset = (dir_ / "data.jsonl").string();
+    configure_.split_key = crypto::Sha256(AsBytes("split"));
+    configure_.held_out_permille = 200;
+    configure_.device = "cpu";
+    configure_.threads = 1;  // no waiting for cores that are busy elsewhere
+    configure_.dtype = 1;
+    prepare_ = {kTinyShape, {4, 8, {LoraTarget::kQ, LoraTarget::kDown}, LoraMethod::kFfa}, 64};
+    task_.seed = 7;
+    task_.local_steps = 2;
+    task_.batch_sequences = 8;
+    task_.learning_rate = 3e-3;
+    task_.beta2 = 0.95;
+    task_.gradient_clip = 1e-9;  // not used: with it nothing would move but by noise
+    task_.privacy = UnitPrivacy{.unit = UnitPrivacy::Unit::kRecord,
+                                .clip = 1,
+                                .noise_multiplier = 1,
+                                .sampling_rate = 0.5,
+                                .expected_units = 20,
+                                .metrics_noise_multiplier = 2,
+                                .loss_bound = 60,  // random weights: more than a trained model's
+                                .delta = 1e-5};
+    layout_ = *AdapterLayout::Make(kTinyShape, prepare_.adapter);
+    adapter_ = *InitialAdapter(*layout_, crypto::Sha256(AsBytes("seed")));
+  }
+
+  StatusOr<Trainer::Round> Round(RandomSource& random) {
+    Trainer trainer(clock_, random);
+    if (const auto ready = trainer.Open(configure_); !ready.ok()) return ready.status();
+    RETURN_IF_ERROR(trainer.Prepare(prepare_));
+    heard_.clear();
+    return trainer.TrainRound(task_, adapter_,
+                              [this](const sandbox::TrainerProgress& p) { heard_.push_back(p); });
+  }
+  StatusOr<Trainer::Round> Round(uint8_t seed = 1) {
+    crypto::CtrRandom random(Secret32{std::array<uint8_t, 32>{seed}});
+    return Round(random);
+  }
+
+  TempDir dir_;
+  FakeClock clock_;
+  sandbox::Configure configure_;
+  sandbox::Prepare prepare_;
+  sandbox::Train task_;
+  std::optional<AdapterLayout> layout_;
+  std::vector<float> adapter_;
+  std::vector<sandbox::TrainerProgress> heard_;
+};
+
+TEST_F(TrainerPrivateTest, WithoutNoiseARoundLowersTheLoss) {
+  task_.privacy->noise_multiplier = 0;
+  task_.privacy->metrics_noise_multiplier = 0;
+  task_.privacy->sampling_rate = 1;
+  task_.local_steps = 8;
+  OsRandom random;
+  Trainer trainer(clock_, random);
+  ASSERT_OK(trainer.Open(configure_));
+  ASSERT_OK(trainer.Prepare(prepare_));
+  const auto quiet = [](const sandbox::TrainerProgress&) {};
+  ASSERT_OK_AND_ASSIGN(const sandbox::Evaluated base, trainer.Evaluate({}, {}, quiet));
+  ASSERT_OK_AND_ASSIGN(const Trainer::Round round, trainer.TrainRound(task_, adapter_, quiet));
+  EXPECT_EQ(round.delta.size(), layout_->delta_elements());
+  EXPECT_EQ(round.summary.steps, 8u);
+  std::vector<float> moved = adapter_;
+  for (const AdapterTensor& t : layout_->tensors()) {
+    for (uint64_t k = 0; t.trained && k < t.elements(); ++k)
+      moved[t.offset + k] += round.delta[t.delta_offset + k];
+  }
+  ASSERT_OK_AND_ASSIGN(const sandbox::Evaluated after, trainer.Evaluate({true, 0}, moved, quiet));
+  EXPECT_LT(after.bits_per_byte, base.bits_per_byte);
+}
+
+TEST_F(TrainerPrivateTest, EveryRoundDrawsAnewFromItsSourceAndFromNothingElse) {
+  ASSERT_OK_AND_ASSIGN(const Trainer::Round one, Round(1));
+  ASSERT_OK_AND_ASSIGN(const Trainer::Round same, Round(1));
+  ASSERT_OK_AND_ASSIGN(const Trainer::Round other, Round(2));
+  EXPECT_EQ(one.delta, same.delta);
+  EXPECT_EQ(one.summary.mean_loss, same.summary.mean_loss);
+  EXPECT_NE(one.delta, other.delta);
+  OsRandom random;
+  Trainer trainer(clock_, random);
+  ASSERT_OK(trainer.Open(configure_));
+  ASSERT_OK(trainer.Prepare(prepare_));
+  const auto quiet = [](const sandbox::TrainerProgress&) {};
+  ASSERT_OK_AND_ASSIGN(const Trainer::Round first, trainer.TrainRound(task_, adapter_, quiet));
+  ASSERT_OK_AND_ASSIGN(const Trainer::Round again, trainer.TrainRound(task_, adapter_, quiet));
+  EXPECT_NE(first.delta, again.delta) << "an attempt that is tried again spends noise of its own";
+}
+
+TEST_F(TrainerPrivateTest, LossAndTokensThatAreToldHaveTheirNoiseInProgressToo) {
+  task_.privacy->noise_multiplier = 0;
+  task_.privacy->sampling_rate = 1;
+  ASSERT_OK_AND_ASSIGN(const Trainer::Round noised, Round(1));
+  ASSERT_FALSE(heard_.empty());
+  EXPECT_EQ(heard_.back().permille, 1000u);
+  EXPECT_EQ(heard_.back().loss, noised.summary.mean_loss);
+  task_.privacy->metrics_noise_multiplier = 0;
+  ASSERT_OK_AND_ASSIGN(const Trainer::Round exact, Round(1));
+  EXPECT_EQ(noised.delta, exact.delta) << "the figures' noise touches nothing else";
+  EXPECT_GT(exact.summary.mean_loss, 0);
+  EXPECT_LT(exact.summary.mean_loss, 60) << "at its bound it would not show noise";
+  EXPECT_NE(noised.summary.mean_loss, exact.summary.mean_loss);
+  EXPECT_NE(noised.summary.target_tokens, exact.summary.target_tokens);
+  EXPECT_EQ(noised.summary.tokens, exact.summary.tokens) << "the region's own count is exact";
+}
+
+TEST_F(TrainerPrivateTest, PersonsNeedAFieldInTheRegionsConfiguration) {
+  task_.privacy->unit = UnitPrivacy::Unit::kPerson;
+  EXPECT_THAT(Round(), HasStatus(StatusCode::kFailedPrecondition, "person_id_field"));
+  configure_.person_field = "who";
+  EXPECT_OK(Round());
+  configure_.person_field = "patient_id";
+  EXPECT_THAT(Round(),
+              HasStatus(StatusCode::kInvalidArgument, "data.jsonl:1: field 'patient_id' is missing"));
+}
+
+TEST_F(TrainerPrivateTest, DeltaIsHeldAgainstTheNumberOfUnitsThatTheJobProtects) {
+  configure_.person_field = "who";
+  configure_.held_out_permille = 0;
+  task_.privacy->delta = 1.0 / kPersons;
+  const auto refused = HasStatus(StatusCode::kInvalidArgument, "delta is not below one over the number");
+  EXPECT_THAT(Round(), refused);
+  task_.privacy->unit = UnitPrivacy::Unit::kPerson;
+  EXPECT_THAT(Round(), refused);
+  task_.privacy->delta = 0.99 / kPersons;
+  EXPECT_OK(Round());
+  task_.privacy->unit = UnitPrivacy::Unit::kRecord;
+  EXPECT_THAT(Round(), refused) << "sixty records are more than twelve persons";
+}
+
+TEST_F(TrainerPrivateTest, ARoundOfEmptyDrawsIsNoiseAlone) {
+  task_.privacy->sampling_rate = 1e-12;
+  ASSERT_OK_AND_ASSIGN(const Trainer::Round round, Round());
+  EXPECT_EQ(round.summary.tokens, 0u);
+  EXPECT_EQ(round.summary.steps, 2u);
+  EXPECT_TRUE(std::any_of(round.delta.begin(), round.delta.end(), [](float x) { return x != 0; }));
+  EXPECT_TRUE(std::all_of(round.delta.begin(), round.delta.end(), [](float x) { return std::isfinite(x); }));
+}
+
+TEST_F(TrainerPrivateTest, ARefusedRoundLeavesTheTrainerReadyForTheNext) {
+  OsRandom random;
+  Trainer trainer(clock_, random);
+  ASSERT_OK(trainer.Open(configure_));
+  ASSERT_OK(trainer.Prepare(prepare_));
+  const auto quiet = [](const sandbox::TrainerProgress&) {};
+  sandbox::Train bad = task_;
+  bad.privacy->clip = 0;
+  EXPECT_THAT(trainer.TrainRound(bad, adapter_, quiet), HasStatus(StatusCode::kInvalidArgument, "clip"));
+  bad = task_;
+  bad.privacy->noise_multiplier = 1e300;  // beyond what the mechanism holds
+  EXPECT_EQ(trainer.TrainRound(bad, adapter_, quiet).status().code(), StatusCode::kInvalidArgument);
+  EXPECT_OK(trainer.TrainRound(task_, adapter_, quiet));
+  task_.privacy.reset();
+  ASSERT_OK_AND_ASSIGN(const Trainer::Round one, trainer.TrainRound(task_, adapter_, quiet));
+  ASSERT_OK_AND_ASSIGN(const Trainer::Round same, trainer.TrainRound(task_, adapter_, quiet));
+  EXPECT_EQ(one.delta, same.delta) << "without privacy a round repeats itself, whatever came before";
+}
+
+}  // namespace
+}  // namespace concordat::train
