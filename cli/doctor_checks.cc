@@ -101,6 +101,7 @@ sandbox::Configure ConfigureOf(const policy::WorkerConfig& config, const policy:
   configure.dataset = card.path.string();
   configure.dataset_kind = card.kind == policy::DatasetCard::Kind::kText ? 1 : 0;
   configure.split_key = split_key;
+  if (card.privacy.unit == PrivacyUnit::kPerson) configure.person_field = card.person_id_field;
   configure.held_out_permille = card.held_out_permille;
   configure.device = config.device;
   configure.threads = config.threads;

@@ -24,7 +24,7 @@ struct EpsilonOptions {
   bool HasSetting() const { return sigma || epsilon || q || steps || delta || !relation.empty() || table; }
 };
 
-/// A job's epsilon by rounds, in the site unit.
+/// A job's epsilon by rounds, in its own unit.
 Status RunJobEpsilon(Context& context, const std::string& path) {
   ASSIGN_OR_RETURN(const std::string text, ReadTextFile(path, policy::kMaxJobFileBytes));
   ASSIGN_OR_RETURN(const policy::JobSpec job, policy::ParseJob(text, path));
@@ -48,9 +48,12 @@ Status RunJobEpsilon(Context& context, const std::string& path) {
             {"by_rounds", json},
             {"privacy", ToJson(end)},
             {"remarks", EpsilonRemarks(job, end)}});
-  out.Say(fmt::format("{}: clip {:g}, noise multiplier {:g}, delta {:g}, cohort of {} (the smallest allowed)",
-                      job.name, job.privacy.clip, job.privacy.noise_multiplier, job.privacy.delta,
-                      job.cohort.minimum));
+  const auto& p = job.privacy;
+  out.Say(fmt::format(
+      "{}: unit {}, clip {:g}, noise multiplier {:g}, delta {:g}, cohort of {} (the smallest allowed)",
+      job.name, PrivacyUnitText(p.unit), policy::IsPerUnit(job) ? p.unit_clip : p.clip, p.noise_multiplier,
+      p.delta, job.cohort.minimum));
+  if (policy::IsPerUnit(job)) out.Say(end.sampler);
   out.Table({"rounds", "epsilon against everyone", "with honest survivors"}, rows, {true, true, true});
   for (const auto& remark : EpsilonRemarks(job, end)) out.Say(remark);
   return OkStatus();
@@ -199,7 +202,7 @@ void AddEpsilonVerb(CLI::App& app, Context& context) {
       "Example: concordat epsilon job.yaml\n"
       "Example: concordat epsilon --sigma 1.5 --q 0.04 --steps 2250 --delta 1e-5 --table\n"
       "Example: concordat epsilon --epsilon 8 --q 0.04 --steps 2250 --delta 1e-5");
-  verb->add_option("job", o->job, "a job file: its cost by rounds, in the site unit");
+  verb->add_option("job", o->job, "a job file: its cost by rounds");
   verb->add_option("--sigma", o->sigma, "noise multiplier: standard deviation / clip bound");
   verb->add_option("--epsilon", o->epsilon, "target: asks for the least sigma that keeps it");
   verb->add_option("--q", o->q, "probability with which a unit joins a batch (default 1: all, every step)");

@@ -84,8 +84,10 @@ std::vector<std::string> EpsilonRemarks(const policy::JobSpec& job, const Privac
   std::vector<std::string> out;
   if (std::isinf(statement.epsilon_local)) {
     out.push_back(
-        "Without noise there is no guarantee: what is published may show any region's contribution "
-        "to whoever knows the others'.");
+        policy::IsPerUnit(job)
+            ? "Without noise on gradients and on metrics there is no guarantee."
+            : "Without noise there is no guarantee: what is published may show any region's contribution "
+              "to whoever knows the others'.");
     return out;
   }
   if (statement.epsilon_local > 10) {
@@ -93,6 +95,16 @@ std::vector<std::string> EpsilonRemarks(const policy::JobSpec& job, const Privac
         fmt::format("An epsilon of {} says next to nothing: read it as no guarantee. Masks still hide "
                     "each region's delta from the coordinator; only the sum is published.",
                     HumanEpsilon(statement.epsilon_local)));
+  }
+  if (policy::IsPerUnit(job)) {
+    out.push_back(
+        fmt::format("The unit is a {0}: this epsilon bounds what all that a region ever sends for this job "
+                    "reveals about one "
+                    "{0}. It does not cover when and how long a region computes, and a delta of {1:g} asks "
+                    "for far more than "
+                    "{2:.0f} {0}s in each region: a trainer with fewer refuses.",
+                    PrivacyUnitText(job.privacy.unit), job.privacy.delta, 1 / job.privacy.delta));
+    return out;
   }
   if (job.cohort.minimum < kFewSites) {
     out.push_back(

@@ -49,7 +49,9 @@ struct DatasetCard {
   uint32_t held_out_permille = 0;   // share of documents kept for evaluation
   std::filesystem::path split_key;  // file of 32 bytes that decides each document's side
 
-  PrivacyBudget budget() const { return {privacy.unit, Neighbour::kZeroOut, privacy.epsilon, privacy.delta}; }
+  PrivacyBudget budget() const {
+    return {privacy.unit, NeighbourOf(privacy.unit), privacy.epsilon, privacy.delta};
+  }
 };
 
 /// Reads a card strictly; see YamlMap for the form of errors. Relative paths are taken from `folder`.

@@ -8,10 +8,12 @@
 #include "policy/job_privacy.h"
 #include "policy/yaml_fields.h"
 #include "privacy/crypto/hash.h"
+#include "privacy/mechanism/gradient_grid.h"
 
 namespace concordat::policy {
 namespace {
 
+constexpr double kLeastMetricNoise = 0.01;
 constexpr int64_t kSecond = 1000;
 constexpr int64_t kMinute = 60 * kSecond;
 constexpr int64_t kHour = 60 * kMinute;
@@ -85,13 +87,8 @@ uint32_t ReadModulusBits(YamlMap& map) {
 }
 
 void ReadPrivacy(YamlMap map, JobSpec::Privacy* out) {
-  const std::string unit = map.Text("unit", 64);
-  if (!unit.empty() && unit != "site") {
-    map.Mistake("unit",
-                fmt::format("expected site, got '{}'; units record and person need clipping inside the "
-                            "training step, which this version does not do",
-                            unit));
-  }
+  static constexpr PrivacyUnit kUnits[] = {PrivacyUnit::kSite, PrivacyUnit::kPerson, PrivacyUnit::kRecord};
+  out->unit = kUnits[map.Choice("unit", {"site", "person", "record"})];
   static constexpr NoisePlacement kPlaces[] = {NoisePlacement::kLocal, NoisePlacement::kDistributed};
   out->noise = kPlaces[map.Choice("noise", {"local", "distributed"})];
   out->clip = map.Number("clip", 1e-9, 1e9);
@@ -103,6 +100,22 @@ void ReadPrivacy(YamlMap map, JobSpec::Privacy* out) {
   static constexpr RoundingMode kModes[] = {RoundingMode::kStochastic, RoundingMode::kNearest};
   out->rounding = kModes[map.ChoiceOr("rounding", 0, {"stochastic", "nearest"})];
   out->modulus_bits = ReadModulusBits(map);
+  if (out->unit == PrivacyUnit::kSite) return;
+  out->unit_clip = map.Number("unit_clip", 1e-9, 1e9);
+  out->sampling_rate = map.Number("sampling_rate", 0, 1);
+  out->expected_units = map.Number("expected_units", 1e-6, 1e9);
+  if (map.Has("sampling_rate") && map.present() && out->sampling_rate <= 0)
+    map.Mistake("sampling_rate", "expected a probability of more than 0: nobody would be trained on");
+}
+
+/// Noise on a loss is bearable with five times that on the gradient, and then costs hardly anything.
+constexpr double kUnitMetricNoise = 5;
+
+void ReadMetrics(YamlMap map, const JobSpec::Privacy& privacy, JobSpec::Metrics* out) {
+  const bool site = privacy.unit == PrivacyUnit::kSite;
+  const double usual = privacy.noise_multiplier * (site ? 1 : kUnitMetricNoise);
+  out->loss_bound = map.NumberOr("loss_bound", 8, 1e-3, 1e3);
+  out->noise_multiplier = map.NumberOr("noise_multiplier", usual, 0, site ? 60 : 1e6);
 }
 
 /// n, t, m, nC, h of every roster that the job allows.
@@ -135,6 +148,22 @@ void CheckCohort(YamlMap& map, const JobSpec::Cohort& cohort) {
   }
 }
 
+/// What a trainer would refuse.
+void CheckUnit(YamlMap& map, const JobSpec& job, uint64_t elements) {
+  if (job.privacy.noise != NoisePlacement::kLocal) {
+    map.Mistake("noise",
+                fmt::format("expected local with unit {}: a site's several steps, each with a share of "
+                            "noise, would protect nobody but the site",
+                            PrivacyUnitText(job.privacy.unit)));
+  }
+  const auto grid = GradientGrid::Make({elements, job.privacy.unit_clip, job.privacy.noise_multiplier, 0});
+  if (!grid.ok()) map.Mistake("noise_multiplier", Message(grid.status()));
+  const double z = job.metrics.noise_multiplier;
+  if (z != 0 && z < kLeastMetricNoise)
+    map.Mistake("noise_multiplier", fmt::format("metrics.noise_multiplier: expected 0 or at least {}, got {}",
+                                                kLeastMetricNoise, z));
+}
+
 void CheckPrivacy(YamlMap& root, YamlMap& map, const JobSpec& job) {
   if (job.privacy.rounding == RoundingMode::kNearest && job.privacy.noise_multiplier > 0) {
     map.Mistake("rounding", "nearest is for reproducible runs with noise_multiplier 0; expected stochastic");
@@ -142,6 +171,7 @@ void CheckPrivacy(YamlMap& root, YamlMap& map, const JobSpec& job) {
   }
   const auto layout = AdapterLayout::Make(job.base_model.shape, job.adapter);
   if (!layout.ok()) return root.Mistake("adapter", Message(layout.status()));
+  if (IsPerUnit(job)) CheckUnit(map, job, layout->delta_elements());
   for (uint32_t sites : {job.cohort.minimum, static_cast<uint32_t>(kMaxSites)}) {
     const auto plan = EncodingFor(job, sites);
     if (!plan.ok()) {
@@ -174,9 +204,7 @@ StatusOr<JobSpec> ParseJob(std::string_view text, std::string_view file_name) {
   ReadDeadlines(deadlines, &job.deadlines);
   YamlMap privacy = root.Map("privacy");
   ReadPrivacy(privacy, &job.privacy);
-  YamlMap metrics = root.MapOr("metrics");
-  job.metrics.loss_bound = metrics.NumberOr("loss_bound", 8, 1e-3, 1e3);
-  job.metrics.noise_multiplier = metrics.NumberOr("noise_multiplier", job.privacy.noise_multiplier, 0, 60);
+  ReadMetrics(root.MapOr("metrics"), job.privacy, &job.metrics);
   YamlMap server = root.MapOr("server");
   job.server.learning_rate = server.NumberOr("learning_rate", 1.0, 1e-6, 10);
   if (file.clean()) CheckCohort(cohort, job.cohort);
@@ -196,6 +224,12 @@ double LearningRateOf(const JobSpec& job, RoundIndex round) {
   if (job.training.schedule == Schedule::kConstant) return job.training.learning_rate;
   const double done = static_cast<double>(std::min(round, job.rounds)) / job.rounds;
   return job.training.learning_rate * 0.5 * (1 + std::cos(std::numbers::pi * done));
+}
+
+double PlannedTokens(const JobSpec& job) {
+  const auto& t = job.training;
+  const double units = IsPerUnit(job) ? job.privacy.expected_units : t.batch_sequences;
+  return static_cast<double>(t.local_steps) * units * t.sequence_tokens;
 }
 
 StatusOr<uint64_t> MaskedElements(const JobSpec& job) {

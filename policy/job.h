@@ -10,6 +10,7 @@
 #include "common/ids.h"
 #include "common/status.h"
 #include "common/units.h"
+#include "privacy/accounting/privacy_unit.h"
 #include "privacy/crypto/signature.h"
 #include "privacy/mechanism/words.h"
 #include "privacy/secagg/messages.h"
@@ -56,15 +57,20 @@ struct JobSpec {
   } cohort;
   secagg::Deadlines deadlines;
   struct Privacy {
+    PrivacyUnit unit = PrivacyUnit::kSite;
     NoisePlacement noise = NoisePlacement::kLocal;
     double clip = 0;              // L2 bound on a site's delta
-    double noise_multiplier = 0;  // σ / Δ₂; 0: no noise, epsilon is infinite
+    double noise_multiplier = 0;  // σ / sensitivity of the unit's part; 0: no noise, epsilon is infinite
     double delta = 0;
+    /// With units person and record: DP-SGD in the trainer, whose noise covers the whole delta.
+    double unit_clip = 0;       // C, L2 bound on one unit's gradient
+    double sampling_rate = 0;   // q, of each unit in each step
+    double expected_units = 0;  // a step's divisor: q times a public guess at how many units a region has
     RoundingMode rounding = RoundingMode::kStochastic;
     uint32_t modulus_bits = kPlainBits;  // b; with 24 the delta is rotated and the masked vector packed
   } privacy;
   struct Metrics {
-    double loss_bound = 0;        // nats per token; a site's mean training loss is clipped to it
+    double loss_bound = 0;        // nats per token; the mean loss of a site, or of a unit, is clipped to it
     double noise_multiplier = 0;  // σ_m / bound of each metric coordinate
   } metrics;
   struct Server {
@@ -93,14 +99,17 @@ JobId JobIdOf(std::string_view file, const SpiffeId& submitter);
 ///   kLoss    the site's mean training loss of the round in nats per token, clipped to metrics.loss_bound;
 ///   the
 ///            sum over survivors divided by their number is the cohort's
-///   kTokens  the share of the planned tokens (local_steps · batch_sequences · sequence_tokens) that the loss
-///            counted, 0 to 1
+///   kTokens  the share of PlannedTokens that the loss counted, 0 to 1
 /// The number of survivors needs no coordinate: the survivor set is public.
 enum class Metric : uint8_t { kLoss, kTokens };
 inline constexpr size_t kMetricCount = 2;
 
 /// Learning rate of round `round`, by the schedule.
 double LearningRateOf(const JobSpec& job, RoundIndex round);
+
+/// Tokens that a site reads in a round at most, or with units person and record on average, if each unit has
+/// one full sequence: local_steps · (batch_sequences or expected_units) · sequence_tokens.
+double PlannedTokens(const JobSpec& job);
 
 /// Length of the masked vector: the delta, then the metrics.
 StatusOr<uint64_t> MaskedElements(const JobSpec& job);

@@ -13,6 +13,9 @@ namespace {
 /// the sum of 100 sites stay far from 2^31. With 24 bits the sum has 2^23 and a third digit is what fits.
 double MetricUnits(const JobSpec& job) { return job.privacy.modulus_bits == kPackedBits ? 2048 : 16384; }
 
+/// Less noise than there is, by more than three roundings add.
+constexpr double kRoundedDown = 1 - 0x1p-48;
+
 struct Cohort {
   uint32_t sites = 0;
   uint32_t honest = 0;
@@ -21,6 +24,7 @@ struct Cohort {
 
 /// Standard deviation of one site's noise for sensitivity `sensitivity`.
 double SiteNoise(const JobSpec& job, double multiplier, double sensitivity, uint32_t honest) {
+  if (IsPerUnit(job)) return 0;
   const double total = multiplier * sensitivity;
   return job.privacy.noise == NoisePlacement::kLocal ? total : total / std::sqrt(static_cast<double>(honest));
 }
@@ -58,13 +62,21 @@ StatusOr<LedgerCharge> Charge(const JobSpec& job, const AttemptId& attempt, cons
   ASSIGN_OR_RETURN(const EncodingPlan plan, Encoding(job, cohort));
   LedgerCharge charge;
   charge.attempt = attempt;
+  charge.unit = job.privacy.unit;
+  charge.neighbour = NeighbourOf(job.privacy.unit);
+  if (IsPerUnit(job)) {
+    RETURN_IF_ERROR(charge.price.Add(RoundSteps(job)));
+    return charge;
+  }
   const uint32_t shares = job.privacy.noise == NoisePlacement::kLocal ? 1 : cohort.honest;
-  ASSIGN_OR_RETURN(charge.curve, SiteRoundCurve(plan, charge.neighbour, shares));
+  ASSIGN_OR_RETURN(charge.price, SiteRoundCurve(plan, charge.neighbour, shares));
   return charge;
 }
 
 StatusOr<PrivacyStatement> Statement(const JobSpec& job, uint32_t rounds, const Cohort& cohort) {
   ASSIGN_OR_RETURN(const EncodingPlan plan, Encoding(job, cohort));
+  if (IsPerUnit(job))
+    return SampledStatement(job.privacy.unit, RoundSteps(job), job.privacy.delta, rounds, cohort.sites);
   const bool distributed = job.privacy.noise == NoisePlacement::kDistributed;
   return SiteStatement(plan, Neighbour::kZeroOut, job.privacy.delta, rounds, distributed ? cohort.honest : 0);
 }
@@ -75,6 +87,13 @@ Cohort Offered(const secagg::Offer& offer) {
 }
 
 }  // namespace
+
+SubsampledGaussian RoundSteps(const JobSpec& job) {
+  const double z = job.privacy.noise_multiplier, metrics = job.metrics.noise_multiplier;
+  const double moved = 1 / (z * z) + static_cast<double>(kMetricCount) / (metrics * metrics);
+  return {job.privacy.sampling_rate, z > 0 && metrics > 0 ? kRoundedDown / std::sqrt(moved) : 0,
+          job.training.local_steps};
+}
 
 uint32_t MinSurvivorsFor(const JobSpec& job, uint32_t sites) {
   return std::max(job.cohort.min_survivors, secagg::ThresholdFor(sites));
@@ -105,12 +124,8 @@ StatusOr<LedgerCharge> RoundCharge(const JobSpec& job, const secagg::Offer& offe
 
 StatusOr<double> PlanEpsilon(const JobSpec& job, uint32_t rounds, uint32_t sites) {
   ASSIGN_OR_RETURN(const LedgerCharge charge, RoundCharge(job, AttemptId{}, sites));
-  RdpCurve all;
-  for (RdpTerm term : charge.curve.terms()) {
-    term.count *= rounds;
-    if (rounds > 0) RETURN_IF_ERROR(all.Add(term));
-  }
-  return EpsilonFor(all, job.privacy.delta);
+  ASSIGN_OR_RETURN(const Price all, charge.price.Times(rounds));
+  return EpsilonFor(all, charge.neighbour, job.privacy.delta);
 }
 
 StatusOr<PrivacyStatement> PlanStatement(const JobSpec& job, uint32_t rounds, uint32_t sites) {

@@ -22,13 +22,24 @@ uint32_t HonestSurvivorsFor(const secagg::Offer& offer);
 
 /// The checked encoding of a round with `sites` in the roster. σ_s = noise_multiplier·Δ₂ with local noise,
 /// that over √h with distributed; metrics likewise, on a grid of 2^-14 of their bound (2^-11 with 24 bits).
-/// Only that of an offer can encode and decode: its rotation is the attempt's. InvalidArgument when overflow
-/// is too likely or a number is out of the mechanism's range.
+/// With units person and record no noise: what is encoded has it already. Only that of an offer can encode
+/// and decode: its rotation is the attempt's. InvalidArgument when overflow is too likely or a number is out
+/// of the mechanism's range.
 StatusOr<EncodingPlan> EncodingFor(const JobSpec& job, uint32_t sites);
 StatusOr<EncodingPlan> EncodingFor(const JobSpec& job, const secagg::Offer& offer);
 
-/// What one attempt is charged: kind delta, site unit, zero-out; one share of noise with local noise, h with
-/// distributed.
+/// Whether the job's trainers run DP-SGD: its unit is a person or a record.
+inline bool IsPerUnit(const JobSpec& job) { return job.privacy.unit != PrivacyUnit::kSite; }
+
+/// One round of DP-SGD as one mechanism. A step releases the gradient's sum, with noise of z sensitivities,
+/// and two figures, each with noise of z_m of its own, all over the same drawn units: scaled by their noise
+/// they are one vector, of which a unit moves √(1/z² + 2/z_m²) at most, so that the step is a subsampled
+/// Gaussian with multiplier 1/√(1/z² + 2/z_m²). Priced apart, two mechanisms with one draw would not be
+/// independent. 0 where either has no noise. \pre IsPerUnit
+SubsampledGaussian RoundSteps(const JobSpec& job);
+
+/// What one attempt is charged, kind delta. Site: zero-out; one share of noise with local noise, h with
+/// distributed. Person and record: add/remove, RoundSteps.
 StatusOr<LedgerCharge> RoundCharge(const JobSpec& job, const AttemptId& attempt, uint32_t sites);
 StatusOr<LedgerCharge> RoundCharge(const JobSpec& job, const secagg::Offer& offer);
 

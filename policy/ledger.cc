@@ -45,19 +45,19 @@ StatusOr<LedgerEntry> FromJson(const nlohmann::json& json) {
   entry.charge.attempt.attempt = static_cast<uint32_t>(fields.Whole("attempt", UINT32_MAX));
   const auto unit = ParsePrivacyUnit(fields.Text("unit"));
   const auto neighbour = ParseNeighbour(fields.Text("neighbour"));
-  const auto curve = TermsFromJson(fields.Child("mechanisms"));
+  const auto price = PriceFromJson(fields.Child("mechanisms"));
   entry.epsilon_before = fields.Number("epsilon_before");
   entry.epsilon_after = fields.Number("epsilon_after");
   entry.previous = fields.Hash("previous");
   entry.hash = fields.Hash("hash");
-  if (!fields.ok() || !time.ok() || !kind.ok() || !unit.ok() || !neighbour.ok() || !curve.ok()) {
+  if (!fields.ok() || !time.ok() || !kind.ok() || !unit.ok() || !neighbour.ok() || !price.ok()) {
     return DataLoss("a field is missing or malformed");
   }
   entry.time = *time;
   entry.charge.kind = *kind;
   entry.charge.unit = *unit;
   entry.charge.neighbour = *neighbour;
-  entry.charge.curve = *curve;
+  entry.charge.price = *price;
   return entry;
 }
 
@@ -101,35 +101,60 @@ std::chrono::year YearOf(Instant instant) {
 
 }  // namespace
 
-nlohmann::ordered_json TermsToJson(const RdpCurve& curve) {
-  nlohmann::ordered_json terms = nlohmann::ordered_json::array();
-  for (const RdpTerm& term : curve.terms()) {
-    terms.push_back({{"delta2_squared", term.delta2_squared},
-                     {"delta1", term.delta1},
-                     {"share_variance", term.share_variance},
-                     {"shares", term.shares},
-                     {"dimension", term.dimension},
-                     {"count", term.count}});
+nlohmann::ordered_json PriceToJson(const Price& price) {
+  nlohmann::ordered_json out = nlohmann::ordered_json::array();
+  for (const RdpTerm& term : price.curve().terms()) {
+    out.push_back({{"delta2_squared", term.delta2_squared},
+                   {"delta1", term.delta1},
+                   {"share_variance", term.share_variance},
+                   {"shares", term.shares},
+                   {"dimension", term.dimension},
+                   {"count", term.count}});
   }
-  return terms;
+  for (const SubsampledGaussian& s : price.steps())
+    out.push_back({{"sampling_rate", s.q}, {"noise_multiplier", s.sigma}, {"steps", s.steps}});
+  return out;
 }
 
-StatusOr<RdpCurve> TermsFromJson(const nlohmann::json& terms) {
-  RdpCurve curve;
-  if (!terms.is_array()) return DataLoss("no mechanism");
-  for (const auto& item : terms) {
+namespace {
+
+StatusOr<RdpTerm> TermFromJson(JsonFields& fields) {
+  RdpTerm term;
+  term.delta2_squared = fields.Number("delta2_squared");
+  term.delta1 = fields.Number("delta1");
+  term.share_variance = fields.Number("share_variance");
+  term.shares = static_cast<uint32_t>(fields.Whole("shares", UINT32_MAX));
+  term.dimension = fields.Whole("dimension");
+  term.count = fields.Whole("count");
+  if (!fields.ok()) return DataLoss("a mechanism with a missing or malformed field");
+  return term;
+}
+
+StatusOr<SubsampledGaussian> StepsFromJson(JsonFields& fields) {
+  SubsampledGaussian steps;
+  steps.q = fields.Number("sampling_rate");
+  steps.sigma = fields.Number("noise_multiplier");
+  steps.steps = fields.Whole("steps");
+  if (!fields.ok()) return DataLoss("a mechanism with a missing or malformed field");
+  return steps;
+}
+
+}  // namespace
+
+StatusOr<Price> PriceFromJson(const nlohmann::json& mechanisms) {
+  Price price;
+  if (!mechanisms.is_array()) return DataLoss("no mechanism");
+  for (const auto& item : mechanisms) {
     JsonFields fields(item);
-    RdpTerm term;
-    term.delta2_squared = fields.Number("delta2_squared");
-    term.delta1 = fields.Number("delta1");
-    term.share_variance = fields.Number("share_variance");
-    term.shares = static_cast<uint32_t>(fields.Whole("shares", UINT32_MAX));
-    term.dimension = fields.Whole("dimension");
-    term.count = fields.Whole("count");
-    if (!fields.ok()) return DataLoss("a mechanism with a missing or malformed field");
-    RETURN_IF_ERROR(curve.Add(term));
+    if (item.is_object() && item.contains("sampling_rate")) {
+      ASSIGN_OR_RETURN(const SubsampledGaussian steps, StepsFromJson(fields));
+      RETURN_IF_ERROR(price.Add(steps));
+    } else {
+      ASSIGN_OR_RETURN(const RdpTerm term, TermFromJson(fields));
+      RETURN_IF_ERROR(price.Add(term));
+    }
   }
-  return curve;
+  return price;
 }
 
 Digest LedgerGenesis(std::string_view dataset) {
@@ -148,7 +173,7 @@ std::string FormatLedgerLine(const LedgerEntry& entry) {
   json["attempt"] = charge.attempt.attempt;
   json["unit"] = PrivacyUnitText(charge.unit);
   json["neighbour"] = NeighbourText(charge.neighbour);
-  json["mechanisms"] = TermsToJson(charge.curve);
+  json["mechanisms"] = PriceToJson(charge.price);
   json["epsilon_before"] = NumberToJson(entry.epsilon_before);
   json["epsilon_after"] = NumberToJson(entry.epsilon_after);
   json["previous"] = entry.previous.hex();

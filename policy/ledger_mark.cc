@@ -24,14 +24,37 @@ const LedgerCharge* TotalOf(const std::vector<LedgerCharge>& totals, const Ledge
   return it == totals.end() ? nullptr : &*it;
 }
 
-/// How often `curve` holds a release like `term`.
-uint64_t CountOf(const RdpCurve& curve, RdpTerm term) {
+/// How often `price` holds a release like `term`.
+uint64_t CountOf(const Price& price, RdpTerm term) {
   uint64_t count = 0;
-  for (const RdpTerm& t : curve.terms()) {
+  for (const RdpTerm& t : price.curve().terms()) {
     term.count = t.count;
     if (t == term) count += t.count;
   }
   return count;
+}
+uint64_t CountOf(const Price& price, const SubsampledGaussian& steps) {
+  uint64_t count = 0;
+  for (const SubsampledGaussian& s : price.steps())
+    if (s.q == steps.q && s.sigma == steps.sigma) count += s.steps;
+  return count;
+}
+
+/// What `known` holds beyond `found`.
+Price Beyond(const Price& known, const Price& found) {
+  Price out;
+  // All of it was accepted before.
+  for (RdpTerm term : known.curve().terms()) {
+    const uint64_t there = CountOf(found, term);
+    term.count -= std::min(term.count, there);
+    (void)out.Add(term);
+  }
+  for (SubsampledGaussian steps : known.steps()) {
+    const uint64_t there = CountOf(found, steps);
+    steps.steps -= std::min(steps.steps, there);
+    (void)out.Add(steps);
+  }
+  return out;
 }
 
 Digest HashOf(const LedgerMark& mark) {
@@ -52,7 +75,7 @@ std::string Format(const LedgerMark& mark) {
   for (const LedgerCharge& total : mark.totals)
     json["totals"].push_back({{"unit", PrivacyUnitText(total.unit)},
                               {"neighbour", NeighbourText(total.neighbour)},
-                              {"mechanisms", TermsToJson(total.curve)}});
+                              {"mechanisms", PriceToJson(total.price)}});
   json["hash"] = HashOf(mark).hex();
   return json.dump() + "\n";
 }
@@ -64,9 +87,9 @@ StatusOr<std::vector<LedgerCharge>> TotalsFrom(const nlohmann::json& json) {
     JsonFields fields(item);
     const auto unit = ParsePrivacyUnit(fields.Text("unit"));
     const auto neighbour = ParseNeighbour(fields.Text("neighbour"));
-    const auto curve = TermsFromJson(fields.Child("mechanisms"));
-    if (!fields.ok() || !unit.ok() || !neighbour.ok() || !curve.ok()) return DataLoss("a total is malformed");
-    out.push_back({ChargeKind::kRestored, *unit, *neighbour, {}, *curve});
+    const auto price = PriceFromJson(fields.Child("mechanisms"));
+    if (!fields.ok() || !unit.ok() || !neighbour.ok() || !price.ok()) return DataLoss("a total is malformed");
+    out.push_back({ChargeKind::kRestored, *unit, *neighbour, {}, *price});
   }
   return out;
 }
@@ -99,7 +122,7 @@ void AddToTotals(std::vector<LedgerCharge>& totals, const LedgerCharge& charge) 
   auto it = std::ranges::find_if(totals, [&](const LedgerCharge& t) { return SamePrice(t, charge); });
   if (it == totals.end())
     it = totals.insert(it, {ChargeKind::kRestored, charge.unit, charge.neighbour, {}, {}});
-  it->curve.Add(charge.curve);
+  it->price.Add(charge.price);
 }
 
 std::vector<LedgerCharge> Beyond(const std::vector<LedgerCharge>& known,
@@ -107,21 +130,19 @@ std::vector<LedgerCharge> Beyond(const std::vector<LedgerCharge>& known,
   std::vector<LedgerCharge> out;
   for (const LedgerCharge& total : known) {
     const LedgerCharge* has = TotalOf(found, total);
-    LedgerCharge missing{ChargeKind::kRestored, total.unit, total.neighbour, {}, {}};
-    for (RdpTerm term : total.curve.terms()) {
-      const uint64_t there = has == nullptr ? 0 : CountOf(has->curve, term);
-      if (there >= term.count) continue;
-      term.count -= there;
-      (void)missing.curve.Add(term);  // was accepted before
-    }
-    if (!missing.curve.empty()) out.push_back(std::move(missing));
+    const LedgerCharge missing{ChargeKind::kRestored,
+                               total.unit,
+                               total.neighbour,
+                               {},
+                               Beyond(total.price, has == nullptr ? Price() : has->price)};
+    if (!missing.price.empty()) out.push_back(missing);
   }
   return out;
 }
 
 bool FitsCanonically(const LedgerMark& mark) {
   size_t terms = 0;
-  for (const LedgerCharge& total : mark.totals) terms += total.curve.terms().size();
+  for (const LedgerCharge& total : mark.totals) terms += total.price.size();
   return terms <= kMaxMarkTerms;
 }
 

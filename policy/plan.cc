@@ -16,12 +16,10 @@ double AfterRounds(const JobSpec& job, const JobId& id, const Ledger& ledger, ui
   if (!charge.ok()) return std::numeric_limits<double>::infinity();
   const uint32_t rounds = job.rounds > rounds_done ? job.rounds - rounds_done : 0;
   if (rounds == 0) return ledger.Spent(now);
+  auto price = charge->price.Times(rounds);
+  if (!price.ok()) return std::numeric_limits<double>::infinity();
   LedgerCharge all = *charge;
-  all.curve = RdpCurve();
-  for (RdpTerm term : charge->curve.terms()) {
-    term.count *= rounds;
-    if (!all.curve.Add(term).ok()) return std::numeric_limits<double>::infinity();
-  }
+  all.price = *std::move(price);
   return ledger.SpentAfter(now, std::span(&all, 1));
 }
 

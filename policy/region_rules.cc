@@ -115,8 +115,8 @@ void CheckPrivacy(const PolicyQuestion& q, Verdict* verdict) {
 
 void CheckDataset(const PolicyQuestion& q, Verdict* verdict) {
   const auto& card = q.card;
-  verdict->Require(card.privacy.unit == PrivacyUnit::kSite, RuleCode::kDatasetUnit, "dataset: {}, job: site",
-                   PrivacyUnitText(card.privacy.unit));
+  verdict->Require(card.privacy.unit == q.job.privacy.unit, RuleCode::kDatasetUnit, "dataset: {}, job: {}",
+                   PrivacyUnitText(card.privacy.unit), PrivacyUnitText(q.job.privacy.unit));
   verdict->Require(q.job.privacy.delta <= card.privacy.delta, RuleCode::kDatasetDelta, "job: {}, dataset: {}",
                    q.job.privacy.delta, card.privacy.delta);
   verdict->Require(q.ledger.after_job <= q.ledger.budget, RuleCode::kDatasetBudget,

@@ -54,7 +54,7 @@ constexpr auto kRules = std::to_array<Rule>({
     {RuleCode::kPrivacyModulusBits, "privacy.modulus_bits",
      "the region does not accept words of this many bits"},
     {RuleCode::kDatasetUnit, "dataset.privacy.unit",
-     "the dataset's budget counts another privacy unit than the job protects"},
+     "the dataset's budget counts another privacy unit than the one that what would leave is priced for"},
     {RuleCode::kDatasetBudget, "dataset.privacy.epsilon",
      "it would spend more than is left of the dataset's privacy budget"},
     {RuleCode::kDatasetDelta, "dataset.privacy.delta", "the job's delta is higher than the dataset's"},

@@ -12,6 +12,8 @@ namespace {
 // A job that was accepted has at most 65, a delta and 64 metrics, for one attempt; the sum over a whole
 // ledger has as many as there were different ones.
 constexpr size_t kMaxTerms = 4096;
+// Beside the kind: sampled steps follow. Charges without them keep the form that they always had.
+constexpr uint8_t kHasSteps = 0x80;
 
 bool SamePrice(const PrivacyBudget& budget, const LedgerCharge& charge) {
   return budget.unit == charge.unit && budget.neighbour == charge.neighbour;
@@ -19,6 +21,21 @@ bool SamePrice(const PrivacyBudget& budget, const LedgerCharge& charge) {
 
 std::string EpsilonText(double epsilon) {
   return std::isinf(epsilon) ? "infinity" : fmt::format("{:.6g}", epsilon);
+}
+
+Status ReadSteps(CanonicalReader& in, Price& price) {
+  const size_t count = in.Count(kMaxTerms);
+  if (count == 0) in.Fail("a charge of sampled steps without one");
+  for (size_t i = 0; i < count && in.status().ok(); ++i) {
+    SubsampledGaussian s;
+    s.q = in.F64();
+    s.sigma = in.F64();
+    s.steps = in.U64();
+    if (!in.status().ok()) break;
+    RETURN_IF_ERROR(price.Add(s));
+    if (price.steps().size() != i + 1) in.Fail("a charge names one price twice");
+  }
+  return in.status();
 }
 
 }  // namespace
@@ -36,12 +53,13 @@ std::string_view ChargeKindText(ChargeKind kind) {
 }
 
 void WriteCharge(CanonicalWriter& out, const LedgerCharge& charge) {
-  out.U8(static_cast<uint8_t>(charge.kind));
+  const auto& steps = charge.price.steps();
+  out.U8(static_cast<uint8_t>(charge.kind) | (steps.empty() ? 0 : kHasSteps));
   out.U8(static_cast<uint8_t>(charge.unit));
   out.U8(static_cast<uint8_t>(charge.neighbour));
   Put(out, charge.attempt);
-  out.Count(charge.curve.terms().size());
-  for (const RdpTerm& t : charge.curve.terms()) {
+  out.Count(charge.price.curve().terms().size());
+  for (const RdpTerm& t : charge.price.curve().terms()) {
     out.F64(t.delta2_squared);
     out.F64(t.delta1);
     out.F64(t.share_variance);
@@ -49,11 +67,19 @@ void WriteCharge(CanonicalWriter& out, const LedgerCharge& charge) {
     out.U64(t.dimension);
     out.U64(t.count);
   }
+  if (steps.empty()) return;
+  out.Count(steps.size());
+  for (const SubsampledGaussian& s : steps) {
+    out.F64(s.q);
+    out.F64(s.sigma);
+    out.U64(s.steps);
+  }
 }
 
 StatusOr<LedgerCharge> ReadCharge(CanonicalReader& in) {
   LedgerCharge charge;
-  const uint8_t kind = in.U8(), unit = in.U8(), neighbour = in.U8();
+  const uint8_t form = in.U8(), unit = in.U8(), neighbour = in.U8();
+  const uint8_t kind = form & ~kHasSteps;
   charge.attempt.job = in.Hash();
   charge.attempt.round = in.U32();
   charge.attempt.attempt = in.U32();
@@ -67,11 +93,12 @@ StatusOr<LedgerCharge> ReadCharge(CanonicalReader& in) {
     t.dimension = in.U64();
     t.count = in.U64();
     if (!in.status().ok()) break;
-    const size_t before = charge.curve.terms().size();
-    RETURN_IF_ERROR(charge.curve.Add(t));
+    const size_t before = charge.price.curve().terms().size();
+    RETURN_IF_ERROR(charge.price.Add(t));
     // Terms that Add merges or drops are not what WriteCharge writes: one charge, one byte string.
-    if (charge.curve.terms().size() != before + 1) in.Fail("a charge names one price twice");
+    if (charge.price.curve().terms().size() != before + 1) in.Fail("a charge names one price twice");
   }
+  if (form & kHasSteps) RETURN_IF_ERROR(ReadSteps(in, charge.price));
   RETURN_IF_ERROR(in.status());
   if (kind < 1 || kind > 3 || unit < 1 || unit > 3 || neighbour < 1 || neighbour > 3)
     return InvalidArgument("ledger charge: unknown code among kind {}, unit {}, neighbour {}", kind, unit,
@@ -84,13 +111,13 @@ StatusOr<LedgerCharge> ReadCharge(CanonicalReader& in) {
 
 double EpsilonAfter(const PrivacyBudget& budget, std::span<const LedgerCharge> charges,
                     std::span<const LedgerCharge> added) {
-  RdpCurve all;
+  Price all;
   for (const auto& list : {charges, added})
     for (const LedgerCharge& charge : list) {
       if (!SamePrice(budget, charge)) return std::numeric_limits<double>::infinity();
-      all.Add(charge.curve);
+      all.Add(charge.price);
     }
-  return EpsilonFor(all, budget.delta);
+  return EpsilonFor(all, budget.neighbour, budget.delta);
 }
 
 double EpsilonSpent(const PrivacyBudget& budget, std::span<const LedgerCharge> charges) {
@@ -103,7 +130,7 @@ Status CanCharge(const PrivacyBudget& budget, std::span<const LedgerCharge> char
     return InvalidArgument("ledger: the budget is for unit {} and neighbours {}, the charge for {} and {}",
                            PrivacyUnitText(budget.unit), NeighbourText(budget.neighbour),
                            PrivacyUnitText(added.unit), NeighbourText(added.neighbour));
-  if (added.curve.empty()) return InvalidArgument("ledger: a charge without a price");
+  if (added.price.empty()) return InvalidArgument("ledger: a charge without a price");
   const bool charged = std::any_of(charges.begin(), charges.end(), [&](const LedgerCharge& c) {
     return c.attempt == added.attempt && c.kind == added.kind;
   });

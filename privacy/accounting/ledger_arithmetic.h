@@ -22,7 +22,7 @@ struct LedgerCharge {
   PrivacyUnit unit = PrivacyUnit::kSite;
   Neighbour neighbour = Neighbour::kZeroOut;
   AttemptId attempt;
-  RdpCurve curve;  // what the attempt costs
+  Price price;  // what the attempt costs
 };
 
 /// Canonical bytes of a charge, for journals and receipts.
@@ -39,9 +39,10 @@ struct PrivacyBudget {
   double delta = 0;
 };
 
-/// ε at the budget's δ of everything charged: curves add, then convert, so the order of charges does not
-/// matter and one more charge never lowers it. Infinity when a charge is priced in another unit or neighbour
-/// relation than the budget's: such prices do not compose.
+/// ε at the budget's δ of everything charged: prices add, then convert, so the order of charges does not
+/// matter, and one more charge lowers it by no more than the last digits in which such bounds are close.
+/// Infinity when a charge is priced in another unit or neighbour relation than the budget's: such prices do
+/// not compose.
 double EpsilonSpent(const PrivacyBudget& budget, std::span<const LedgerCharge> charges);
 
 /// ε after `charges` and then `added`: for a plan that shows the cost of rounds to come.
@@ -49,7 +50,7 @@ double EpsilonAfter(const PrivacyBudget& budget, std::span<const LedgerCharge> c
                     std::span<const LedgerCharge> added);
 
 /// OK if `added` still fits. ResourceExhausted otherwise, naming budget, spent, and what the charge would
-/// make it. InvalidArgument if its unit or neighbour relation is not the budget's, or its curve is empty.
+/// make it. InvalidArgument if its unit or neighbour relation is not the budget's, or its price is empty.
 /// AlreadyExists if this attempt was charged before with the same kind: charging is once for (J, r, a).
 Status CanCharge(const PrivacyBudget& budget, std::span<const LedgerCharge> charges,
                  const LedgerCharge& added);

@@ -1,49 +1,11 @@
 #include "privacy/accounting/privacy_statement.h"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <nlohmann/json.hpp>
-#include <span>
-#include <utility>
 
 namespace concordat {
 namespace {
-
-template <typename E>
-using Names = std::span<const std::pair<E, std::string_view>>;
-
-template <typename E>
-std::string_view TextOf(Names<E> names, E value) {
-  for (const auto& [v, text] : names)
-    if (v == value) return text;
-  return "unknown";
-}
-
-template <typename E>
-StatusOr<E> Parse(Names<E> names, std::string_view what, std::string_view text) {
-  std::string expected;
-  for (const auto& [v, name] : names) {
-    if (name == text) return v;
-    expected += (expected.empty() ? "'" : ", '") + std::string(name) + "'";
-  }
-  return InvalidArgument("{}: expected one of {}, got '{}'", what, expected, text);
-}
-
-constexpr std::array<std::pair<PrivacyUnit, std::string_view>, 3> kUnits = {{
-    {PrivacyUnit::kSite, "site"},
-    {PrivacyUnit::kPerson, "person"},
-    {PrivacyUnit::kRecord, "record"},
-}};
-constexpr std::array<std::pair<Neighbour, std::string_view>, 3> kNeighbours = {{
-    {Neighbour::kZeroOut, "zero_out"},
-    {Neighbour::kAddRemove, "add_remove"},
-    {Neighbour::kReplaceOne, "replace_one"},
-}};
-constexpr std::array<std::pair<NoisePlace, std::string_view>, 2> kPlaces = {{
-    {NoisePlace::kLocal, "local"},
-    {NoisePlace::kDistributed, "distributed"},
-}};
 
 constexpr std::string_view kAllSites = "all sites, every round (q = 1, no amplification)";
 
@@ -57,29 +19,17 @@ std::string EpsilonText(double epsilon) {
 }
 
 // ε after `rounds` equal rounds.
-double EpsilonOfRounds(const RdpCurve& round, double delta, uint32_t rounds) {
-  RdpCurve all;
-  for (RdpTerm term : round.terms()) {
-    term.count *= rounds;
-    (void)all.Add(term);
-  }
-  return EpsilonFor(all, delta);
+StatusOr<double> EpsilonOfRounds(const Price& round, Neighbour neighbour, double delta, uint32_t rounds) {
+  ASSIGN_OR_RETURN(const Price all, round.Times(rounds));
+  return EpsilonFor(all, neighbour, delta);
+}
+
+Status CheckDelta(double delta) {
+  if (delta >= 0 && delta < 1) return OkStatus();
+  return InvalidArgument("privacy statement: expected a delta from 0 to below 1, got {}", delta);
 }
 
 }  // namespace
-
-std::string_view PrivacyUnitText(PrivacyUnit unit) { return TextOf<PrivacyUnit>(kUnits, unit); }
-std::string_view NeighbourText(Neighbour neighbour) { return TextOf<Neighbour>(kNeighbours, neighbour); }
-std::string_view NoisePlaceText(NoisePlace place) { return TextOf<NoisePlace>(kPlaces, place); }
-StatusOr<PrivacyUnit> ParsePrivacyUnit(std::string_view text) {
-  return Parse<PrivacyUnit>(kUnits, "privacy unit", text);
-}
-StatusOr<Neighbour> ParseNeighbour(std::string_view text) {
-  return Parse<Neighbour>(kNeighbours, "neighbour relation", text);
-}
-StatusOr<NoisePlace> ParseNoisePlace(std::string_view text) {
-  return Parse<NoisePlace>(kPlaces, "place of noise", text);
-}
 
 nlohmann::ordered_json ToJson(const PrivacyStatement& s) {
   nlohmann::ordered_json out;
@@ -140,8 +90,7 @@ StatusOr<RdpCurve> SiteRoundCurve(const EncodingPlan& plan, Neighbour neighbour,
 
 StatusOr<PrivacyStatement> SiteStatement(const EncodingPlan& plan, Neighbour neighbour, double delta,
                                          uint32_t rounds, uint32_t honest_survivors) {
-  if (!(delta >= 0) || !(delta < 1))
-    return InvalidArgument("privacy statement: expected a delta from 0 to below 1, got {}", delta);
+  RETURN_IF_ERROR(CheckDelta(delta));
   PrivacyStatement out;
   out.unit = PrivacyUnit::kSite;
   out.neighbour = neighbour;
@@ -151,11 +100,28 @@ StatusOr<PrivacyStatement> SiteStatement(const EncodingPlan& plan, Neighbour nei
   out.cohort = plan.config().sites;
   out.honest_survivors = honest_survivors;
   ASSIGN_OR_RETURN(const RdpCurve local, SiteRoundCurve(plan, neighbour, 1));
-  out.epsilon_local = EpsilonOfRounds(local, delta, rounds);
+  ASSIGN_OR_RETURN(out.epsilon_local, EpsilonOfRounds(local, neighbour, delta, rounds));
   if (honest_survivors > 0) {
     ASSIGN_OR_RETURN(const RdpCurve sum, SiteRoundCurve(plan, neighbour, honest_survivors));
-    out.epsilon_distributed = EpsilonOfRounds(sum, delta, rounds);
+    ASSIGN_OR_RETURN(out.epsilon_distributed, EpsilonOfRounds(sum, neighbour, delta, rounds));
   }
+  return out;
+}
+
+StatusOr<PrivacyStatement> SampledStatement(PrivacyUnit unit, const SubsampledGaussian& steps, double delta,
+                                            uint32_t rounds, uint32_t sites) {
+  RETURN_IF_ERROR(CheckDelta(delta));
+  PrivacyStatement out;
+  out.unit = unit;
+  out.neighbour = NeighbourOf(unit);
+  out.delta = delta;
+  out.sampler = fmt::format("Poisson, every {} with probability {} in each of {} steps a round",
+                            PrivacyUnitText(unit), steps.q, steps.steps);
+  out.rounds = rounds;
+  out.cohort = sites;
+  Price round;
+  RETURN_IF_ERROR(round.Add(steps));
+  ASSIGN_OR_RETURN(out.epsilon_local, EpsilonOfRounds(round, out.neighbour, delta, rounds));
   return out;
 }
 

@@ -8,30 +8,10 @@
 #include <string_view>
 
 #include "common/bytes.h"
-#include "privacy/accounting/rdp.h"
+#include "privacy/accounting/price.h"
 #include "privacy/mechanism/encoding.h"
 
 namespace concordat {
-
-/// Whose participation is hidden.
-enum class PrivacyUnit : uint8_t { kSite = 1, kPerson = 2, kRecord = 3 };
-/// What two neighbouring inputs differ in. Kinds never mix: a bound under one says nothing under another.
-enum class Neighbour : uint8_t {
-  kZeroOut = 1,     // a unit's contribution is replaced by zero
-  kAddRemove = 2,   // a unit is added or removed
-  kReplaceOne = 3,  // a unit is replaced by another: twice the sensitivity of zero-out
-};
-/// Who adds the noise that counts.
-enum class NoisePlace : uint8_t {
-  kLocal = 1,        // each site enough for itself: holds even if everyone else colludes
-  kDistributed = 2,  // each site a share: holds with h honest survivors
-};
-std::string_view PrivacyUnitText(PrivacyUnit unit);
-std::string_view NeighbourText(Neighbour neighbour);
-std::string_view NoisePlaceText(NoisePlace place);
-StatusOr<PrivacyUnit> ParsePrivacyUnit(std::string_view text);
-StatusOr<Neighbour> ParseNeighbour(std::string_view text);
-StatusOr<NoisePlace> ParseNoisePlace(std::string_view text);
 
 /// What a release promises, with everything the promise rests on; printed on every release.
 struct PrivacyStatement {
@@ -64,6 +44,12 @@ StatusOr<RdpCurve> SiteRoundCurve(const EncodingPlan& plan, Neighbour neighbour,
 /// InvalidArgument unless 0 <= delta < 1.
 StatusOr<PrivacyStatement> SiteStatement(const EncodingPlan& plan, Neighbour neighbour, double delta,
                                          uint32_t rounds, uint32_t honest_survivors);
+
+/// The statement of DP-SGD in every region, add/remove: `steps` of one round, at most the whole of what
+/// leaves. Every step draws each unit by itself with probability q. InvalidArgument as SiteStatement and
+/// CheckStep.
+StatusOr<PrivacyStatement> SampledStatement(PrivacyUnit unit, const SubsampledGaussian& steps, double delta,
+                                            uint32_t rounds, uint32_t sites);
 
 /// Per-site noise σ_s, in integer units and for the delta alone, with which `rounds` rounds of sensitivity
 /// `delta2` (integer units) reach (ε, δ): local counts one share, distributed h. InvalidArgument as SigmaFor.

@@ -22,9 +22,10 @@ double ConvolutionGap(double share_variance, uint32_t shares) {
 
 // ε at the order 1 + gap, gap = exp(log_gap): valid whatever the order is. The gap itself goes in, so that
 // orders close to 1 keep their digits.
-double EpsilonAt(const RdpCurve& curve, double log_delta, double log_gap) {
+template <typename Rdp>
+double EpsilonAt(const Rdp& rdp, double log_delta, double log_gap) {
   const double gap = std::exp(log_gap), log_alpha = std::log1p(gap);
-  return curve.Rdp(1 + gap) + (log_gap - log_alpha) - (log_delta + log_alpha) / gap;
+  return rdp(1 + gap) + (log_gap - log_alpha) - (log_delta + log_alpha) / gap;
 }
 
 }  // namespace
@@ -83,11 +84,15 @@ double RdpCurve::Rdp(double alpha) const {
 }
 
 double EpsilonFor(const RdpCurve& curve, double delta) {
-  if (curve.Rdp(2) == 0) return 0;
+  return EpsilonFor([&](double alpha) { return curve.Rdp(alpha); }, delta);
+}
+
+double EpsilonFor(const std::function<double(double)>& rdp, double delta) {
+  if (rdp(2) == 0) return 0;
   if (!(delta > 0)) return kInfinity;
   if (delta >= 1) return 0;
   const double log_delta = std::log(delta);
-  const auto at = [&](double log_gap) { return EpsilonAt(curve, log_delta, log_gap); };
+  const auto at = [&](double log_gap) { return EpsilonAt(rdp, log_delta, log_gap); };
   // RDP of 1e16 has its best order at 1 + 1e-8, one of 1e-16 at 1e8: the grid reaches past both.
   constexpr double kFirst = -30, kLast = 30, kStep = 0.25;
   double best = kInfinity, best_at = 0;

@@ -2,6 +2,7 @@
 #define CONCORDAT_PRIVACY_ACCOUNTING_RDP_H_
 
 #include <cstdint>
+#include <functional>
 #include <vector>
 
 #include "common/status.h"
@@ -51,6 +52,8 @@ class RdpCurve {
 /// grid of ln(α−1) and refined by golden section; whatever order it ends at, the value is a valid upper
 /// bound. No release, or none with sensitivity: 0. σ = 0 or δ = 0: infinity. No exception for any of them.
 double EpsilonFor(const RdpCurve& curve, double delta);
+/// The same for any Rényi privacy loss, a function of real orders above 1.
+double EpsilonFor(const std::function<double(double alpha)>& rdp, double delta);
 
 /// Smallest noise standard deviation (relative error 1e-9, rounded up) with which `count` releases of L2
 /// sensitivity `delta2` are (ε, δ)-DP. InvalidArgument unless 0 < ε < ∞ and 0 < δ < 1; 0 when nothing is

@@ -70,7 +70,7 @@ legal_frameworks: [GDPR]
 residency: [{jurisdiction}]
 sovereignty: [{jurisdiction}]
 operation: [{jurisdiction}]
-privacy: {{unit: site, epsilon: {epsilon}, delta: 0.00001, period: none}}
+{person}privacy: {{unit: {unit}, epsilon: {epsilon}, delta: 0.00001, period: none}}
 retention: until the test ends
 licence: made up
 held_out_permille: 250
@@ -224,7 +224,9 @@ void Federation::WriteRegion(size_t index) {
   write("policy.yaml", fmt::format(kPolicy, fmt::arg("submitter", options_.jurisdictions[0]),
                                    fmt::arg("model", base_model_.hex())));
   write("dataset-card.yaml",
-        fmt::format(kCard, fmt::arg("jurisdiction", jurisdiction), fmt::arg("epsilon", options_.epsilon)));
+        fmt::format(kCard, fmt::arg("jurisdiction", jurisdiction), fmt::arg("epsilon", options_.epsilon),
+                    fmt::arg("unit", options_.unit),
+                    fmt::arg("person", options_.unit == "person" ? "person_id_field: person\n" : "")));
   write("worker.yaml",
         fmt::format(kWorker, fmt::arg("charter", charter_.hex()), fmt::arg("model", options_.model.string()),
                     fmt::arg("trainer", options_.trainer.string())));
@@ -233,6 +235,24 @@ void Federation::WriteRegion(size_t index) {
   Must(MakeFolder(folder / "data"));
   write("data/records.jsonl", options_.records(index));
 }
+
+namespace {
+
+std::string PrivacyText(const JobOptions& job) {
+  if (job.unit != "site") {
+    return fmt::format(
+        "privacy:\n  unit: {}\n  noise: local\n  clip: {}\n  unit_clip: 0.5\n  noise_multiplier: {}\n"
+        "  sampling_rate: 0.1\n  expected_units: 4\n  delta: 0.00001\n  modulus_bits: {}\n",
+        job.unit, job.clip, job.unit_noise, job.modulus_bits);
+  }
+  return fmt::format(
+      "privacy:\n  unit: site\n  noise: local\n  clip: {}\n  noise_multiplier: {}\n  delta: 0.00001\n"
+      "  rounding: {}\n  modulus_bits: {}\nmetrics: {{loss_bound: 8, noise_multiplier: {}}}\n",
+      job.clip, job.noise ? "0.0005" : "0", job.noise ? "stochastic" : "nearest", job.modulus_bits,
+      job.noise ? "0.001" : "0");
+}
+
+}  // namespace
 
 std::string Federation::JobText(const JobOptions& job) const {
   const auto& s = options_.shape;
@@ -247,16 +267,13 @@ std::string Federation::JobText(const JobOptions& job) const {
       "cohort:\n  jurisdictions: [{}]\n  minimum: {}\n  min_survivors: {}\n  assumed_colluding: 1\n"
       "  attempts_per_round: {}\n  wait: {}\n"
       "deadlines: {{advert: {}, shares: {}, input: {}, agreement: {}, unmask: {}}}\n"
-      "privacy:\n  unit: site\n  noise: local\n  clip: {}\n  noise_multiplier: {}\n  delta: 0.00001\n"
-      "  rounding: {}\n  modulus_bits: {}\nmetrics: {{loss_bound: 8, noise_multiplier: {}}}\nserver: "
-      "{{learning_rate: 1.0}}\n",
+      "{}server: {{learning_rate: 1.0}}\n",
       job.name, job.seed, charter_.hex(), options_.model_name, base_model_.hex(), s.layers, s.hidden,
       s.intermediate, s.heads, s.kv_heads, s.head_dim, job.local_steps, job.batch_sequences,
       job.sequence_tokens, job.learning_rate, job.rounds,
       fmt::join(job.jurisdictions.empty() ? options_.jurisdictions : job.jurisdictions, ", "), job.minimum,
       job.min_survivors, job.attempts_per_round, job.wait, step, step, job.input_deadline, step, step,
-      job.clip, job.noise ? "0.0005" : "0", job.noise ? "stochastic" : "nearest", job.modulus_bits,
-      job.noise ? "0.001" : "0");
+      PrivacyText(job));
 }
 
 std::string Federation::WriteJob(const JobOptions& options, const std::string& name) const {

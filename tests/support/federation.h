@@ -31,6 +31,9 @@ struct JobOptions {
   bool noise = true;  // false: none, and rounding to nearest, so that runs are reproducible
   std::string clip = "2.0";
   uint32_t modulus_bits = 32;
+  /// record, person: DP-SGD with this noise, by units that `person` of every record or the record itself
+  /// names.
+  std::string unit = "site", unit_noise = "1.0";
 };
 
 struct FederationOptions {
@@ -41,8 +44,8 @@ struct FederationOptions {
   ModelShape shape;  // of `model`
   /// The worker's program, and the trainer that it starts.
   std::filesystem::path worker, trainer;
-  /// Each region's budget, "unlimited" or a number.
-  std::string epsilon = "unlimited";
+  /// Each region's budget, "unlimited" or a number, and whom it counts: site, record or person.
+  std::string epsilon = "unlimited", unit = "site";
   /// How long a step waits for a worker whose connection broke.
   std::chrono::milliseconds reconnect_grace{1'000};
   /// Networks that the workers of some regions run in (relay/link.h); the others in the test's.

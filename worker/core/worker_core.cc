@@ -321,8 +321,7 @@ void WorkerCore::OnOutcome(TaskOutcome outcome, Instant now) {
     } else if (auto norm = L2Norm(*delta); !norm.ok()) {
       status = norm.status();
     } else {
-      const auto& t = job->facts.spec.training;
-      const double planned = double(t.local_steps) * t.batch_sequences * t.sequence_tokens;
+      const double planned = policy::PlannedTokens(job->facts.spec);
       const double share = std::min(1.0, static_cast<double>(trained.target_tokens) / planned);
       job->delta = RoundDelta{task.round, task.adapter, delta, {trained.mean_loss, share}};
       Say(LogLine::Level::kInfo,

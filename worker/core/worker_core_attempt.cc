@@ -187,6 +187,26 @@ void WorkerCore::Enter(Job& job, const Signed<secagg::Offer>& offer, Instant now
   TrainFor(job, offer.body, now);
 }
 
+namespace {
+
+/// What the trainer needs for DP-SGD; nothing with unit site.
+std::optional<sandbox::UnitPrivacy> UnitPrivacyOf(const policy::JobSpec& spec) {
+  if (!policy::IsPerUnit(spec)) return std::nullopt;
+  sandbox::UnitPrivacy out;
+  out.unit = spec.privacy.unit == PrivacyUnit::kPerson ? sandbox::UnitPrivacy::Unit::kPerson
+                                                       : sandbox::UnitPrivacy::Unit::kRecord;
+  out.clip = spec.privacy.unit_clip;
+  out.noise_multiplier = spec.privacy.noise_multiplier;
+  out.sampling_rate = spec.privacy.sampling_rate;
+  out.expected_units = spec.privacy.expected_units;
+  out.metrics_noise_multiplier = spec.metrics.noise_multiplier;
+  out.loss_bound = spec.metrics.loss_bound;
+  out.delta = spec.privacy.delta;
+  return out;
+}
+
+}  // namespace
+
 void WorkerCore::TrainFor(Job& job, const secagg::Offer& offer, Instant now) {
   const bool have = job.delta && job.delta->round == offer.id.round && job.delta->adapter == offer.adapter;
   if (have || desk_.HasTraining(job.id(), offer.id.round, offer.adapter)) return;
@@ -201,6 +221,7 @@ void WorkerCore::TrainFor(Job& job, const secagg::Offer& offer, Instant now) {
   train.weight_decay = spec.training.weight_decay;
   train.beta2 = spec.training.beta2;
   train.gradient_clip = spec.training.gradient_clip;
+  train.privacy = UnitPrivacyOf(spec);
   TrainerDesk::Out out;
   desk_.CancelTraining(job.id(), now, out);
   desk_.Register(job.id(), {spec.base_model.shape, spec.adapter, spec.training.sequence_tokens}, now, out);

@@ -109,9 +109,9 @@ void WorkerCore::OnEvaluationRequest(const EvaluationRequest& request, Instant n
                                p_.ledger->CountOf(ChargeKind::kEvaluation, request.job)};
   auto curve = policy::EvaluationCurve(p_.policy.artefacts.evaluation,
                                        static_cast<uint32_t>(2 * request.adapters.size()));
-  if (curve.ok()) evaluation.charge.curve = *std::move(curve);
+  if (curve.ok()) evaluation.charge.price = *std::move(curve);
   const auto refusals = ReleaseRefusals(*job, evaluation.charge, now);
-  if (!refusals.empty() || evaluation.charge.curve.empty()) {
+  if (!refusals.empty() || evaluation.charge.price.empty()) {
     return Withhold(request.job, request.request,
                     refusals.empty() ? policy::RuleCode::kArtefactEvaluation : refusals.front().code);
   }

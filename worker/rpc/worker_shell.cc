@@ -112,6 +112,7 @@ Status WorkerShell::MakeCore() {
   configure.base_model_sha256 = setup_.base_model;
   configure.dataset = setup_.card.path.string();
   configure.dataset_kind = setup_.card.kind == policy::DatasetCard::Kind::kText ? 1 : 0;
+  if (setup_.card.privacy.unit == PrivacyUnit::kPerson) configure.person_field = setup_.card.person_id_field;
   configure.split_key = setup_.split_key;
   configure.held_out_permille = setup_.card.held_out_permille;
   configure.device = setup_.config.device;

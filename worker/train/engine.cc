@@ -23,6 +23,16 @@ std::vector<TrainedRun> TrainedRuns(const AdapterLayout& layout) {
   return runs;
 }
 
+/// Some libraries below ATen choose the kernel of a function when it is first called. Two threads that do so
+/// at once may get two, whose last bits differ, and a run is then not what the next one gives. So one thread
+/// goes first.
+void ChooseKernels() {
+  const at::Tensor x = at::ones({8, 8}), y = at::mm(x, x);
+  for (const at::Tensor& t : {at::exp(y), at::log(y), at::sigmoid(y), at::rsqrt(y), at::logsumexp(y, {-1}),
+                              at::log_softmax(y, -1), at::bmm(y.unsqueeze(0), y.unsqueeze(0))})
+    (void)t.sum().item<float>();
+}
+
 bool InUnit(double x) { return x >= 0 && x < 1; }
 
 }  // namespace
@@ -50,6 +60,8 @@ Status EngineImpl::Init(const model::WeightSource& source) {
   static const int machine_threads = at::get_num_threads();
   threads_ = options_.threads > 0 ? options_.threads : machine_threads;
   UseThreads();
+  static std::once_flag chosen;
+  std::call_once(chosen, ChooseKernels);
   const bool native_bf16 = cpu::Avx512Bf16Available();
   try {
     config_.device = c10::Device(options_.device);

@@ -82,7 +82,7 @@ class LedgerVerbTest : public ::testing::Test {
     for (uint32_t round = 0; round < 3; ++round) {
       LedgerCharge charge;
       charge.attempt = {crypto::Sha256(AsBytes("job")), round, 0};
-      ASSERT_OK(charge.curve.Add({1, 1, 1, 1, 1, 1}));
+      ASSERT_OK(charge.price.Add({1, 1, 1, 1, 1, 1}));
       ASSERT_OK(ledger->Charge(SystemClock().Now(), charge));
     }
     spent_ = ledger->Spent(SystemClock().Now());

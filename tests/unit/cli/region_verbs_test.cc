@@ -105,7 +105,7 @@ class ReceiptsVerbTest : public CliWorld {
                                               policy::LedgerAnchorPath(config_.anchor)));
     LedgerCharge charge;
     charge.attempt = {crypto::Sha256(AsBytes("job")), 1, 0};
-    ASSERT_OK(charge.curve.Add({1, 1, 1, 1, 1, 1}));
+    ASSERT_OK(charge.price.Add({1, 1, 1, 1, 1, 1}));
     ASSERT_OK_AND_ASSIGN(const auto entry, ledger->Charge(SystemClock().Now(), charge));
     head_ = entry.hash;
   }

@@ -35,9 +35,41 @@ TEST(JobTest, OrderOfTargetsInTheFileDoesNotMatter) {
               HasStatus(StatusCode::kInvalidArgument, "unknown LoRA target 'lm_head'"));
 }
 
-TEST(JobTest, OtherUnitsThanSiteAreRefusedSayingWhatIsSupported) {
-  EXPECT_THAT(Parse(With(Job(), "unit: site", "unit: person")),
-              HasStatus(StatusCode::kInvalidArgument, "expected site, got 'person'"));
+std::string RecordJob() { return ReadExample("job-record.yaml"); }
+JobSpec ExampleRecordJob() { return Parse(RecordJob()).value(); }
+
+TEST(JobTest, ReadsAJobThatProtectsRecordsOrPersons) {
+  const JobSpec job = ExampleRecordJob();
+  EXPECT_EQ(job.privacy.unit, PrivacyUnit::kRecord);
+  EXPECT_EQ(job.privacy.unit_clip, 0.5);
+  EXPECT_EQ(job.privacy.sampling_rate, 0.002);
+  EXPECT_EQ(job.privacy.expected_units, 200);
+  ASSERT_OK_AND_ASSIGN(const JobSpec person, Parse(With(RecordJob(), "unit: record", "unit: person")));
+  EXPECT_EQ(person.privacy.unit, PrivacyUnit::kPerson);
+  EXPECT_THAT(Parse(With(Job(), "unit: site", "unit: household")),
+              HasStatus(StatusCode::kInvalidArgument, "household"));
+}
+
+TEST(JobTest, NoiseOnMetricsIsFiveTimesThatOnGradientsUnlessTheFileSaysOtherwise) {
+  const std::string left_out = With(RecordJob(), "  noise_multiplier: 3.5 ", "  # ");
+  EXPECT_DOUBLE_EQ(Parse(left_out).value().metrics.noise_multiplier, 3.5);
+}
+
+TEST(JobTest, WhatATrainerWouldRefuseIsRefusedInTheFile) {
+  const auto refused = [](std::string_view from, std::string_view to, std::string_view why) {
+    EXPECT_THAT(Parse(With(RecordJob(), from, to)), HasStatus(StatusCode::kInvalidArgument, why)) << to;
+  };
+  refused("noise: local", "noise: distributed", "privacy.noise: expected local with unit record");
+  refused("unit_clip: 0.5", "unit_clip: 0", "privacy.unit_clip");
+  refused("sampling_rate: 0.002", "sampling_rate: 1.01", "privacy.sampling_rate");
+  refused("sampling_rate: 0.002", "sampling_rate: 0", "nobody would be trained on");
+  refused("expected_units: 200", "expected_units: 0", "privacy.expected_units");
+  refused("noise_multiplier: 0.7 ", "noise_multiplier: -1 ", "privacy.noise_multiplier");
+  refused("noise_multiplier: 3.5", "noise_multiplier: 0.001", "metrics.noise_multiplier");
+  refused("  unit_clip: 0.5", "  # unit_clip: 0.5", "privacy.unit_clip");
+  // Of a site none of it is asked, and an answer to a question that nobody asked is a mistake.
+  EXPECT_THAT(Parse(With(Job(), "unit: site", "unit: site\n  unit_clip: 1")),
+              HasStatus(StatusCode::kInvalidArgument, "unit_clip"));
 }
 
 TEST(JobTest, CohortMustLeaveTwoHonestSurvivors) {
@@ -241,7 +273,53 @@ TEST(JobPrivacyTest, ChargeOfARoundIsThePriceOfTheAttempt) {
   ASSERT_OK_AND_ASSIGN(const LedgerCharge charge, RoundCharge(job, attempt, 3));
   EXPECT_EQ(charge.kind, ChargeKind::kDelta);
   EXPECT_EQ(charge.attempt, attempt);
-  EXPECT_DOUBLE_EQ(EpsilonFor(charge.curve, job.privacy.delta), PlanEpsilon(job, 1, 3).value());
+  EXPECT_DOUBLE_EQ(EpsilonFor(charge.price, charge.neighbour, job.privacy.delta),
+                   PlanEpsilon(job, 1, 3).value());
+}
+
+TEST(JobPrivacyTest, AStepOfDpSgdIsPricedAsOneReleaseOfGradientAndMetrics) {
+  JobSpec job = ExampleRecordJob();
+  const SubsampledGaussian steps = RoundSteps(job);
+  EXPECT_EQ(steps.q, 0.002);
+  EXPECT_EQ(steps.steps, job.training.local_steps);
+  // 1/0.7² + 2/3.5² = 1/σ²
+  EXPECT_NEAR(steps.sigma, 1 / std::sqrt(1 / 0.49 + 2 / 12.25), 1e-12);
+  EXPECT_LT(steps.sigma, 1 / std::sqrt(1 / 0.49 + 2 / 12.25));
+  job.metrics.noise_multiplier = 0;
+  EXPECT_EQ(RoundSteps(job).sigma, 0);
+  EXPECT_TRUE(std::isinf(PlanEpsilon(job, 1, 3).value()));
+  job = ExampleRecordJob();
+  job.privacy.noise_multiplier = 0;
+  EXPECT_EQ(RoundSteps(job).sigma, 0);
+}
+
+TEST(JobPrivacyTest, ARoundOfRecordsIsChargedInTheirUnitByItsSteps) {
+  const JobSpec job = ExampleRecordJob();
+  ASSERT_OK_AND_ASSIGN(const LedgerCharge charge, RoundCharge(job, AttemptId{}, 3));
+  EXPECT_EQ(charge.unit, PrivacyUnit::kRecord);
+  EXPECT_EQ(charge.neighbour, Neighbour::kAddRemove);
+  EXPECT_EQ(charge.price.steps(), std::vector{RoundSteps(job)});
+  EXPECT_TRUE(charge.price.curve().empty());
+  ASSERT_OK_AND_ASSIGN(const PrivacyStatement statement, PlanStatement(job, job.rounds, 3));
+  EXPECT_EQ(statement.unit, PrivacyUnit::kRecord);
+  EXPECT_DOUBLE_EQ(statement.epsilon_local, PlanEpsilon(job, job.rounds, 3).value());
+  EXPECT_GT(statement.epsilon_local, PlanEpsilon(job, 1, 3).value());
+  EXPECT_FALSE(statement.epsilon_distributed.has_value());
+}
+
+TEST(JobPrivacyTest, WhatHasItsNoiseFromTheTrainerIsEncodedWithoutMore) {
+  const JobSpec job = ExampleRecordJob();
+  ASSERT_OK_AND_ASSIGN(const EncodingPlan plan, EncodingFor(job, 3));
+  EXPECT_EQ(plan.config().noise_stddev, 0);
+  for (const MetricSpec& metric : plan.config().metrics) EXPECT_EQ(metric.noise_stddev, 0);
+  EXPECT_EQ(plan.config().rounding, Rounding::kStochastic);
+}
+
+TEST(JobPrivacyTest, PlannedTokensOfUnitsAreThoseOfAnExpectedBatch) {
+  JobSpec job = ExampleJob();
+  EXPECT_EQ(PlannedTokens(job), 20.0 * 2 * 256);
+  job = ExampleRecordJob();
+  EXPECT_EQ(PlannedTokens(job), 20.0 * 200 * 256);
 }
 
 }  // namespace

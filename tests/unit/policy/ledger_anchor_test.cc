@@ -20,7 +20,7 @@ LedgerCharge Round(uint32_t round, double z = 1) {
   RdpTerm term;
   term.delta2_squared = 1;
   term.share_variance = z * z;
-  EXPECT_OK(charge.curve.Add(term));
+  EXPECT_OK(charge.price.Add(term));
   return charge;
 }
 
@@ -266,9 +266,9 @@ TEST_F(LedgerAnchorTest, KilledWhileItWasReconciledNothingIsForgottenTheSecondTi
     ASSERT_OK_AND_ASSIGN(const auto ledger, Open());
     const LedgerMark mark = ledger->Mark();
     ASSERT_EQ(mark.totals.size(), 2u) << lines;
-    EXPECT_EQ(mark.totals[0].curve.terms().size(), 3u);
+    EXPECT_EQ(mark.totals[0].price.curve().terms().size(), 3u);
     for (const LedgerCharge& total : mark.totals)
-      for (const RdpTerm& term : total.curve.terms()) EXPECT_EQ(term.count, 1u) << "charged once";
+      for (const RdpTerm& term : total.price.curve().terms()) EXPECT_EQ(term.count, 1u) << "charged once";
   }
 }
 
@@ -355,7 +355,7 @@ TEST(LedgerMarkTest, IsReadBackFromItsCanonicalForm) {
   person.unit = PrivacyUnit::kRecord;
   AddToTotals(mark.totals, person);
   ASSERT_EQ(mark.totals.size(), 2u);
-  ASSERT_EQ(mark.totals[0].curve.terms().size(), 2u) << "equal prices are counted";
+  ASSERT_EQ(mark.totals[0].price.curve().terms().size(), 2u) << "equal prices are counted";
   CanonicalWriter out;
   WriteMark(out, mark);
   CanonicalReader in(out.bytes());

@@ -31,7 +31,7 @@ class LedgerTest : public ::testing::Test {
     term.delta2_squared = 1;
     term.delta1 = 1;
     term.share_variance = z * z;
-    EXPECT_OK(charge.curve.Add(term));
+    EXPECT_OK(charge.price.Add(term));
     return charge;
   }
   std::string Text() const { return ReadTextFile(path_).value(); }
@@ -66,6 +66,34 @@ TEST_F(LedgerTest, ReopenedLedgerIsInTheSameState) {
   EXPECT_EQ(again->CountOf(ChargeKind::kDelta, Charge(0).attempt.job), 3u);
   ASSERT_OK_AND_ASSIGN(const auto read, ReadLedger(path_, "manuals"));
   EXPECT_EQ(read.back().hash, head);
+}
+
+TEST_F(LedgerTest, SampledStepsOfRecordsStandInItAsTheyWereCharged) {
+  const PrivacyBudget budget{PrivacyUnit::kRecord, Neighbour::kAddRemove, 4, 1e-5};
+  const auto open = [&] { return Ledger::Open(path_, "manuals", budget, BudgetPeriod::kNone); };
+  LedgerCharge charge = Charge(0);
+  charge.unit = PrivacyUnit::kRecord;
+  charge.neighbour = Neighbour::kAddRemove;
+  charge.price = Price();
+  ASSERT_OK(charge.price.Add(SubsampledGaussian{.04, 1.5, 225}));
+  double spent = 0;
+  {
+    ASSERT_OK_AND_ASSIGN(const auto ledger, open());
+    Status status;
+    for (; status.ok(); ++charge.attempt.round) {
+      const auto entry = ledger->Charge(Now(), charge);
+      status = entry.status();
+      if (entry.ok()) spent = entry->epsilon_after;
+    }
+    EXPECT_THAT(status, HasStatus(StatusCode::kResourceExhausted, "manuals"));
+    EXPECT_GT(ledger->entries().size(), 1u);
+  }
+  EXPECT_GT(spent, 2);
+  EXPECT_LE(spent, 4);
+  EXPECT_NE(Text().find(R"({"sampling_rate":0.04,"noise_multiplier":1.5,"steps":225})"), std::string::npos);
+  ASSERT_OK_AND_ASSIGN(const auto again, open());
+  EXPECT_EQ(again->Spent(Now()), spent);
+  EXPECT_EQ(again->entries().front().charge.price.steps(), charge.price.steps());
 }
 
 TEST_F(LedgerTest, FileIsTheOwnersOnly) {

@@ -92,7 +92,7 @@ TEST_F(RegionInitTest, OnceAllowedTheTemplatesCanEvaluateWithinTheirOwnBudget) {
   for (uint32_t i = 0; i < evaluation.max_requests; ++i) {
     LedgerCharge& charge = charges.emplace_back();
     charge.kind = ChargeKind::kEvaluation;
-    ASSERT_OK_AND_ASSIGN(charge.curve, EvaluationCurve(evaluation, 4));
+    ASSERT_OK_AND_ASSIGN(charge.price, EvaluationCurve(evaluation, 4));
   }
   EXPECT_LT(EpsilonSpent(card.budget(), charges), card.budget().epsilon);
 }

@@ -76,6 +76,7 @@ std::vector<Breach> Breaches() {
          c.job.privacy.modulus_bits = kPackedBits;
        }},
       {R::kDatasetUnit, [](Case& c) { c.card.privacy.unit = PrivacyUnit::kPerson; }},
+      {R::kDatasetUnit, [](Case& c) { c.job.privacy.unit = PrivacyUnit::kRecord; }},
       {R::kDatasetBudget, [](Case& c) { c.ledger.after_job = 30.0001; }},
       {R::kDatasetDelta, [](Case& c) { c.card.privacy.delta = 1e-7; }},
       {R::kDatasetClassDeltas, [](Case& c) { c.card.classification.deltas = DataClass::kSecret; }},

@@ -49,7 +49,9 @@ policy::JobSpec SomeSpec(uint32_t rounds = 2) {
   spec.cohort.min_survivors = 3;
   spec.cohort.wait_ms = 60'000;
   spec.deadlines = {10'000, 10'000, 100'000, 10'000, 10'000};
-  spec.privacy = {policy::NoisePlacement::kLocal, 1.0, 1.0, 1e-5, policy::RoundingMode::kStochastic};
+  spec.privacy.clip = 1.0;
+  spec.privacy.noise_multiplier = 1.0;
+  spec.privacy.delta = 1e-5;
   spec.metrics = {10, 0.1};
   return spec;
 }

@@ -15,7 +15,7 @@ LedgerCharge Charge(uint32_t round, double sigma, ChargeKind kind = ChargeKind::
   c.kind = kind;
   c.attempt.job.bytes[0] = 1;
   c.attempt.round = round;
-  EXPECT_TRUE(c.curve.Add(RdpTerm{.delta2_squared = 1, .delta1 = 1, .share_variance = sigma * sigma}).ok());
+  EXPECT_TRUE(c.price.Add(RdpTerm{.delta2_squared = 1, .delta1 = 1, .share_variance = sigma * sigma}).ok());
   return c;
 }
 
@@ -75,7 +75,7 @@ TEST(LedgerArithmeticTest, PricesOfOtherKindsDoNotMix) {
 
 TEST(LedgerArithmeticTest, RefusesAChargeWithoutAPrice) {
   LedgerCharge empty = Charge(0, 5);
-  empty.curve = RdpCurve();
+  empty.price = RdpCurve();
   EXPECT_EQ(CanCharge(Budget(100), {}, empty).code(), StatusCode::kInvalidArgument);
 }
 
@@ -92,7 +92,7 @@ TEST(LedgerArithmeticTest, WithoutNoiseOnlyABudgetWithoutLimitIsEnough) {
 TEST(LedgerArithmeticTest, ChargesAreReadBackFromTheirBytes) {
   LedgerCharge charge = Charge(7, 5, ChargeKind::kEvaluation);
   charge.attempt.attempt = 2;
-  ASSERT_TRUE(charge.curve
+  ASSERT_TRUE(charge.price
                   .Add(RdpTerm{.delta2_squared = 9,
                                .delta1 = 3,
                                .share_variance = 4,
@@ -107,7 +107,66 @@ TEST(LedgerArithmeticTest, ChargesAreReadBackFromTheirBytes) {
   EXPECT_TRUE(in.Finish().ok());
   EXPECT_EQ(back.kind, charge.kind);
   EXPECT_EQ(back.attempt, charge.attempt);
-  EXPECT_EQ(back.curve.terms(), charge.curve.terms());
+  EXPECT_EQ(back.price.curve().terms(), charge.price.curve().terms());
+}
+
+LedgerCharge Sampled(uint32_t round) {
+  LedgerCharge c;
+  c.unit = PrivacyUnit::kRecord;
+  c.neighbour = Neighbour::kAddRemove;
+  c.attempt.round = round;
+  EXPECT_TRUE(c.price.Add(SubsampledGaussian{.04, 1.5, 225}).ok());
+  return c;
+}
+
+TEST(LedgerArithmeticTest, SampledStepsStopAtABudgetForRecords) {
+  // Ten rounds of 225 steps cost 6.76878; the eleventh is too much for 6.8.
+  const PrivacyBudget budget{PrivacyUnit::kRecord, Neighbour::kAddRemove, 6.8, 1e-5};
+  std::vector<LedgerCharge> charges;
+  for (uint32_t round = 0; round < 10; ++round) {
+    ASSERT_TRUE(CanCharge(budget, charges, Sampled(round)).ok()) << round;
+    charges.push_back(Sampled(round));
+  }
+  EXPECT_NEAR(EpsilonSpent(budget, charges), 6.76878, 7e-3);
+  EXPECT_EQ(CanCharge(budget, charges, Sampled(10)).code(), StatusCode::kResourceExhausted);
+  PrivacyBudget persons = budget;
+  persons.unit = PrivacyUnit::kPerson;
+  EXPECT_EQ(CanCharge(persons, {}, Sampled(0)).code(), StatusCode::kInvalidArgument);
+}
+
+TEST(LedgerArithmeticTest, SampledStepsAreReadBackFromTheirBytes) {
+  LedgerCharge charge = Sampled(3);
+  ASSERT_TRUE(charge.price.Add(SubsampledGaussian{1, 7, 1}).ok());
+  ASSERT_TRUE(charge.price.Add(RdpTerm{.delta2_squared = 1, .delta1 = 1, .share_variance = 4}).ok());
+  CanonicalWriter out;
+  WriteCharge(out, charge);
+  CanonicalReader in(out.bytes());
+  const LedgerCharge back = ReadCharge(in).value();
+  EXPECT_TRUE(in.Finish().ok());
+  EXPECT_EQ(back.unit, PrivacyUnit::kRecord);
+  EXPECT_EQ(back.price.steps(), charge.price.steps());
+  EXPECT_EQ(back.price.curve().terms(), charge.price.curve().terms());
+  for (size_t size = 0; size < out.bytes().size(); ++size) {
+    CanonicalReader cut(ByteView(out.bytes()).first(size));
+    EXPECT_FALSE(ReadCharge(cut).ok()) << size;
+  }
+}
+
+TEST(LedgerArithmeticTest, RefusesStepsThatAreNamedTwiceOrNotThere) {
+  for (const bool twice : {false, true}) {
+    CanonicalWriter out;
+    WriteCharge(out, Sampled(3));
+    Bytes bytes = out.Take();
+    // The list is last: a count of four bytes, then 24 for each.
+    const Bytes step(bytes.end() - 24, bytes.end());
+    bytes.resize(bytes.size() - 28);
+    CanonicalWriter list;
+    list.Count(twice ? 2 : 0);
+    bytes.insert(bytes.end(), list.bytes().begin(), list.bytes().end());
+    for (int i = 0; twice && i < 2; ++i) bytes.insert(bytes.end(), step.begin(), step.end());
+    CanonicalReader in(bytes);
+    EXPECT_EQ(ReadCharge(in).status().code(), StatusCode::kInvalidArgument) << twice;
+  }
 }
 
 TEST(LedgerArithmeticTest, RefusesBytesThatNoChargeHas) {

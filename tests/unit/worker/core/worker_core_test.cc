@@ -231,7 +231,8 @@ TEST(WorkerCoreTest, EveryChargeIsOnRecordWithItsPriceBeforeAnythingLeaves) {
   ASSERT_NE(own, nullptr);
   EXPECT_EQ(own->mark.head, region.ledger->head());
   EXPECT_EQ(own->mark.count, 1u);
-  EXPECT_EQ(own->mark.totals.at(0).curve.terms(), region.ledger->entries()[0].charge.curve.terms());
+  EXPECT_EQ(own->mark.totals.at(0).price.curve().terms(),
+            region.ledger->entries()[0].charge.price.curve().terms());
 }
 
 TEST(WorkerCoreTest, TheCountersignedHeadIsOnRecordBeforeAnyShareIsOpened) {
@@ -513,7 +514,7 @@ TEST(WorkerCoreTest, ABudgetThatEndsBetweenAttemptsStopsBeforeAnythingLeaves) {
   for (AttemptIndex a = 0; a < 3; ++a)
     ASSERT_OK(region.ledger->Charge(
         region.now,
-        {ChargeKind::kDelta, PrivacyUnit::kSite, Neighbour::kZeroOut, {f.job.id, 9, a}, charge->curve}));
+        {ChargeKind::kDelta, PrivacyUnit::kSite, Neighbour::kZeroOut, {f.job.id, 9, a}, charge->price}));
   region.Receive(f.SignedOffer(0, 0));
   ASSERT_EQ(region.Sent<Dropout>().size(), 1u);
   EXPECT_EQ(region.Sent<Dropout>()[0].code, DropoutCode::kBudgetSpent);
@@ -530,7 +531,7 @@ TEST(WorkerCoreTest, ABudgetSpentWhileTrainingStopsTheUpload) {
   for (AttemptIndex a = 0; a < 3; ++a)
     ASSERT_OK(region.ledger->Charge(
         region.now,
-        {ChargeKind::kDelta, PrivacyUnit::kSite, Neighbour::kZeroOut, {f.job.id, 9, a}, charge->curve}));
+        {ChargeKind::kDelta, PrivacyUnit::kSite, Neighbour::kZeroOut, {f.job.id, 9, a}, charge->price}));
   region.FinishTraining();
   EXPECT_EQ(region.Sent<Dropout>().back().code, DropoutCode::kBudgetSpent);
   EXPECT_TRUE(region.uploads.empty());

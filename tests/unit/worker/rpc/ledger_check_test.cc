@@ -21,7 +21,7 @@ class LedgerCheckTest : public ::testing::Test {
       if (round == 2) copy_ = ReadFile(path_).value();
       LedgerCharge charge;
       charge.attempt = {crypto::Sha256(AsBytes("job")), round, 0};
-      ASSERT_OK(charge.curve.Add({1, 1, 1.0 + round, 1, 1, 1}));
+      ASSERT_OK(charge.price.Add({1, 1, 1.0 + round, 1, 1, 1}));
       ASSERT_OK(ledger->Charge(now_, charge));
       LedgerWitness said{charge.attempt, {}, {{SiteIndex{1}, {}}, {SiteIndex{2}, {}}}, ledger->Mark()};
       journal_.push_back(AttemptEntered{charge.attempt});

@@ -31,7 +31,7 @@ std::vector<Record> Sample() {
   for (SiteIndex site : {1, 2, 4}) countersigned.signatures.emplace_back(site, said.message.signature);
   countersigned.mark = {"manuals", 3, 0, crypto::Sha256(AsBytes("head")), 2.5, {}};
   LedgerCharge charge;
-  EXPECT_OK(charge.curve.Add({1, 1, 4, 1, 1, 3}));
+  EXPECT_OK(charge.price.Add({1, 1, 4, 1, 1, 3}));
   policy::AddToTotals(countersigned.mark.totals, charge);
   return {AttemptEntered{Attempt(1, 2)},
           InputBegun{Attempt(1, 2)},
@@ -72,7 +72,7 @@ TEST(WorkerJournalTest, WhatWasAppendedIsThereAfterARestart) {
   EXPECT_EQ(countersigned.mark.dataset, "manuals");
   EXPECT_EQ(countersigned.mark.count, 3u);
   EXPECT_EQ(countersigned.mark.head, crypto::Sha256(AsBytes("head")));
-  EXPECT_EQ(countersigned.mark.totals.at(0).curve.terms().at(0), (RdpTerm{1, 1, 4, 1, 1, 3}));
+  EXPECT_EQ(countersigned.mark.totals.at(0).price.curve().terms().at(0), (RdpTerm{1, 1, 4, 1, 1, 3}));
   EXPECT_EQ(std::get<AttemptLeft>(journal->records()[8]).id, Attempt(1, 2));
   EXPECT_EQ(std::get<AttemptEntered>(journal->records()[9]).id, Attempt(3, 0));
   struct stat info {};

@@ -11,10 +11,8 @@
 #include "tests/support/fake_clock.h"
 #include "tests/support/status_matchers.h"
 #include "tests/support/temp_dir.h"
+#include "tests/support/tiny_model.h"
 #include "worker/train/trainer.h"
-
-// Its source: the library that has it comes with whole federations, and needs the nodes.
-#include "tests/support/tiny_model.cc"
 
 namespace concordat::train {
 namespace {

@@ -1,0 +1,129 @@
+#include <gtest/gtest.h>
+
+#include "policy/job_privacy.h"
+#include "tests/support/federation.h"
+#include "tests/support/status_matchers.h"
+#include "tests/support/tiny_model.h"
+
+// Jobs that protect records and persons: DP-SGD in real trainers, their price in real ledgers.
+namespace concordat {
+namespace {
+
+using concordat::testing::Federation;
+using concordat::testing::FederationOptions;
+using concordat::testing::JobOptions;
+using concordat::testing::Ran;
+using nlohmann::json;
+
+json LedgerOf(const Federation& federation, const std::string& region) {
+  const Ran shown = federation.Concordat(
+      {"ledger", "show", "--worker", (federation.Region(region) / "worker.yaml").string()});
+  EXPECT_EQ(shown.code, 0) << shown.err;
+  return json::parse(shown.out);
+}
+
+/// Every charge is what `job` costs by its own file, and nothing else.
+void ExpectCharged(const Federation& federation, const JobOptions& options, const std::string& region) {
+  SCOPED_TRACE(region);
+  const auto spec = policy::ParseJob(federation.JobText(options), "job.yaml").value();
+  const SubsampledGaussian steps = policy::RoundSteps(spec);
+  const json book = LedgerOf(federation, region);
+  EXPECT_EQ(book.at("unit"), options.unit);
+  ASSERT_EQ(book.at("entries").size(), options.rounds);
+  for (uint32_t r = 0; r < options.rounds; ++r) {
+    const json& entry = book.at("entries")[r];
+    EXPECT_EQ(entry.at("unit"), options.unit);
+    EXPECT_EQ(entry.at("neighbour"), "add_remove");
+    ASSERT_EQ(entry.at("mechanisms").size(), 1u);
+    EXPECT_EQ(entry.at("mechanisms")[0],
+              json({{"sampling_rate", steps.q}, {"noise_multiplier", steps.sigma}, {"steps", steps.steps}}));
+    EXPECT_DOUBLE_EQ(entry.at("epsilon_after"), policy::PlanEpsilon(spec, r + 1, 3).value());
+  }
+}
+
+TEST(PerUnitJobTest, AJobForRecordsIsTrainedAndChargedByItsSteps) {
+  FederationOptions options;
+  options.unit = "record";
+  options.epsilon = "200";
+  Federation federation(options);
+  federation.Start();
+  JobOptions records;
+  records.unit = "record";
+  const std::string file = federation.WriteJob(records);
+  const Ran plan = federation.Concordat({"plan", file});
+  ASSERT_EQ(plan.code, 0) << plan.err << plan.out;
+  const json privacy = json::parse(plan.out).at("privacy");
+  EXPECT_EQ(privacy.at("unit"), "record");
+  EXPECT_EQ(privacy.at("sampler"), "Poisson, every record with probability 0.1 in each of 4 steps a round");
+
+  const std::string job = federation.Submit(file);
+  auto watch = federation.WatchJob(job);
+  ASSERT_EQ(watch.End(), 0) << watch.last().dump(2);
+  ASSERT_EQ(watch.last().at("rounds").size(), 2u);
+  for (const json& round : watch.last().at("rounds")) EXPECT_EQ(round.at("survivors").size(), 3u);
+  EXPECT_DOUBLE_EQ(watch.last().at("rounds")[1].at("epsilon_local"), privacy.at("epsilon_local"));
+  for (const std::string& region : federation.jurisdictions()) ExpectCharged(federation, records, region);
+
+  // The model card and the statement beside an adapter say the same.
+  const std::string adapter = (federation.root() / "adapter").string();
+  ASSERT_EQ(federation.Concordat({"adapter", "pull", job, "--out", adapter}).code, 0);
+  EXPECT_EQ(federation.Concordat({"adapter", "verify", job}).code, 0);
+
+  // A cell is priced for sites: of records it is withheld, and nothing is charged.
+  const Ran eval = federation.Concordat({"eval", job});
+  ASSERT_EQ(eval.code, 3) << eval.err;
+  for (const json& model : json::parse(eval.out).at("models"))
+    for (const json& cell : model.at("cells")) EXPECT_EQ(cell.at("state"), "withheld");
+  for (const std::string& region : federation.jurisdictions()) ExpectCharged(federation, records, region);
+  federation.StopAll();
+}
+
+TEST(PerUnitJobTest, AJobForPersonsReadsWhoARecordBelongsTo) {
+  FederationOptions options;
+  options.unit = "person";
+  options.epsilon = "200";
+  options.records = [](size_t i) {
+    std::string out;
+    int n = 0;
+    for (json record : concordat::testing::JsonLines(concordat::testing::TinyRecords(60, i + 1))) {
+      record["person"] = fmt::format("p{}", n++ % 20);
+      out += record.dump() + "\n";
+    }
+    return out;
+  };
+  Federation federation(options);
+  federation.Start();
+  JobOptions persons;
+  persons.unit = "person";
+  const std::string job = federation.Submit(federation.WriteJob(persons));
+  auto watch = federation.WatchJob(job);
+  ASSERT_EQ(watch.End(), 0) << watch.last().dump(2);
+  for (const std::string& region : federation.jurisdictions()) ExpectCharged(federation, persons, region);
+  federation.StopAll();
+}
+
+TEST(PerUnitJobTest, WhatTheBudgetDoesNotCoverIsRefusedBeforeItBegins) {
+  FederationOptions options;
+  options.unit = "record";
+  JobOptions records;
+  records.unit = "record";
+  // Enough for the first round and not for the second: refused at once, not at round 2.
+  Federation probe(options);
+  const auto spec = policy::ParseJob(probe.JobText(records), "job.yaml").value();
+  const double one = policy::PlanEpsilon(spec, 1, 3).value(), two = policy::PlanEpsilon(spec, 2, 3).value();
+  ASSERT_LT(one, two);
+  options.epsilon = fmt::format("{:.6f}", (one + two) / 2);
+  Federation federation(options);
+  federation.Start();
+  const Ran plan = federation.Concordat({"plan", federation.WriteJob(records)});
+  EXPECT_NE(plan.out.find("512"), std::string::npos) << plan.out << plan.err;
+  EXPECT_EQ(json::parse(plan.out).at("can_start"), false);
+  // And whose budget counts records takes no job that protects sites.
+  const Ran site = federation.Concordat({"plan", federation.WriteJob({}, "site.yaml")});
+  EXPECT_NE(site.out.find("511"), std::string::npos) << site.out << site.err;
+  EXPECT_TRUE(LedgerOf(federation, "de.example").at("entries").empty());
+  federation.StopAll();
+}
+
+}  // namespace
+}  // namespace concordat
