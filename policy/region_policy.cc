@@ -50,9 +50,15 @@ void ReadEvaluation(YamlMap map, RegionPolicy::Artefacts::Evaluation* out) {
     // What is denied needs no figures, but a policy that has them keeps them for the day it allows.
     out->bound_bits_per_byte = map.NumberOr("bound_bits_per_byte", 0, 0, 64);
     out->noise_stddev = map.NumberOr("noise_stddev", 0, 0, 64);
+    out->unit_noise_multiplier = map.NumberOr("unit_noise_multiplier", 0, 0, 1e6);
+    out->unit_bytes = static_cast<uint32_t>(map.IntegerOr("unit_bytes", 4096, 1, 1 << 24));
     out->max_requests = static_cast<uint32_t>(map.IntegerOr("max_requests", 0, 0, 1000000));
     return;
   }
+  out->unit_noise_multiplier = map.NumberOr("unit_noise_multiplier", 0, 0, 1e6);
+  out->unit_bytes = static_cast<uint32_t>(map.IntegerOr("unit_bytes", 4096, 1, 1 << 24));
+  if (out->unit_noise_multiplier > 0 && out->unit_noise_multiplier < 0.01)
+    map.Mistake("unit_noise_multiplier", "expected 0, which withholds, or at least 0.01");
   out->bound_bits_per_byte = map.Number("bound_bits_per_byte", 1e-3, 64);
   out->noise_stddev = map.Number("noise_stddev", 0, 64);
   out->max_requests = Whole(map, "max_requests", 1, 1000000);

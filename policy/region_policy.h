@@ -77,6 +77,10 @@ struct RegionPolicy {
       double bound_bits_per_byte = 0;  // the mean is clipped to 0..bound
       double noise_stddev = 0;         // bits per byte, on each mean that leaves
       uint32_t max_requests = 0;       // for one job
+      /// Where the budget counts persons or records: noise over what one of them adds, 0 withholds the cell;
+      /// and how many bytes of one of them count.
+      double unit_noise_multiplier = 0;
+      uint32_t unit_bytes = 4096;
     } evaluation;
   } artefacts;
   ApprovalMode approval = ApprovalMode::kManual;
@@ -116,6 +120,15 @@ std::vector<Refusal> EvaluateRelease(const PolicyQuestion& question, uint32_t re
 /// What one evaluation request costs: `cells` means, each clipped to the bound (site unit, zero-out) with the
 /// policy's Gaussian noise rounded to the grid of EvaluationGrid.
 StatusOr<RdpCurve> EvaluationCurve(const RegionPolicy::Artefacts::Evaluation& evaluation, uint32_t cells);
+
+/// The same where the budget counts persons or records, whose sums of bits, one for each of `models`, and of
+/// bytes leave together: scaled by their noise they are one vector, of which a unit moves at most
+/// √(models + 1)/z. The noise is continuous, rounded to the integers that the sums are.
+SubsampledGaussian UnitEvaluationPrice(const RegionPolicy::Artefacts::Evaluation& evaluation,
+                                       uint32_t models);
+/// Integers for each bit of such a sum, and the most of them that one unit adds.
+inline constexpr uint32_t kUnitBitUnits = 16;
+double UnitEvaluationBits(const RegionPolicy::Artefacts::Evaluation& evaluation);
 
 /// One mean bits per byte as integers on a grid of 2^-20 bits per byte: clipped to 0..bound, noised with
 /// `noise`, which is one draw of a discrete Gaussian of EvaluationVariance.

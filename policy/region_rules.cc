@@ -182,8 +182,9 @@ std::vector<Refusal> EvaluateRelease(const PolicyQuestion& q, uint32_t requests_
   verdict.Require(q.charter.Flow(ArtefactKind::kEvaluation, here, there) != nullptr,
                   RuleCode::kCharterFlowEvaluation, "no flow evaluation from {} to {}", here, there);
   verdict.Require(evaluation.release, RuleCode::kArtefactEvaluation, "evaluation.release: deny");
-  verdict.Require(q.card.privacy.unit == PrivacyUnit::kSite, RuleCode::kDatasetUnit,
-                  "dataset: {}, cell: site", PrivacyUnitText(q.card.privacy.unit));
+  verdict.Require(q.card.privacy.unit == PrivacyUnit::kSite || evaluation.unit_noise_multiplier > 0,
+                  RuleCode::kDatasetUnit, "dataset: {}, and evaluation.unit_noise_multiplier is not set",
+                  PrivacyUnitText(q.card.privacy.unit));
   verdict.Require(q.card.classification.metrics != DataClass::kSecret, RuleCode::kDatasetClassMetrics,
                   "metrics are secret");
   if (evaluation.release) {
@@ -205,6 +206,17 @@ int64_t EvaluationClip(const RegionPolicy::Artefacts::Evaluation& evaluation, do
 
 StatusOr<NoiseVariance> EvaluationVariance(const RegionPolicy::Artefacts::Evaluation& evaluation) {
   return NoiseVariance::FromStddev(evaluation.noise_stddev * kEvaluationUnits);
+}
+
+SubsampledGaussian UnitEvaluationPrice(const RegionPolicy::Artefacts::Evaluation& evaluation,
+                                       uint32_t models) {
+  // A little less noise than there is: rounding of the square root.
+  constexpr double kRoundedDown = 1 - 0x1p-48;
+  return {1, kRoundedDown * evaluation.unit_noise_multiplier / std::sqrt(models + 1.0), 1};
+}
+
+double UnitEvaluationBits(const RegionPolicy::Artefacts::Evaluation& evaluation) {
+  return std::floor(evaluation.bound_bits_per_byte * evaluation.unit_bytes * kUnitBitUnits);
 }
 
 StatusOr<RdpCurve> EvaluationCurve(const RegionPolicy::Artefacts::Evaluation& evaluation, uint32_t cells) {

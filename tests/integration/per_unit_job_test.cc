@@ -1,5 +1,7 @@
 #include <gtest/gtest.h>
 
+#include <cmath>
+
 #include "policy/job_privacy.h"
 #include "tests/support/federation.h"
 #include "tests/support/status_matchers.h"
@@ -41,6 +43,17 @@ void ExpectCharged(const Federation& federation, const JobOptions& options, cons
   }
 }
 
+/// Sixty records of twenty persons.
+std::string PersonRecords(size_t region) {
+  std::string out;
+  int n = 0;
+  for (json record : concordat::testing::JsonLines(concordat::testing::TinyRecords(60, region + 1))) {
+    record["person"] = fmt::format("p{}", n++ % 20);
+    out += record.dump() + "\n";
+  }
+  return out;
+}
+
 TEST(PerUnitJobTest, AJobForRecordsIsTrainedAndChargedByItsSteps) {
   FederationOptions options;
   options.unit = "record";
@@ -69,7 +82,7 @@ TEST(PerUnitJobTest, AJobForRecordsIsTrainedAndChargedByItsSteps) {
   ASSERT_EQ(federation.Concordat({"adapter", "pull", job, "--out", adapter}).code, 0);
   EXPECT_EQ(federation.Concordat({"adapter", "verify", job}).code, 0);
 
-  // A cell is priced for sites: of records it is withheld, and nothing is charged.
+  // Of a policy that does not set a unit's noise no cell leaves, and nothing is charged.
   const Ran eval = federation.Concordat({"eval", job});
   ASSERT_EQ(eval.code, 3) << eval.err;
   for (const json& model : json::parse(eval.out).at("models"))
@@ -82,15 +95,7 @@ TEST(PerUnitJobTest, AJobForPersonsReadsWhoARecordBelongsTo) {
   FederationOptions options;
   options.unit = "person";
   options.epsilon = "200";
-  options.records = [](size_t i) {
-    std::string out;
-    int n = 0;
-    for (json record : concordat::testing::JsonLines(concordat::testing::TinyRecords(60, i + 1))) {
-      record["person"] = fmt::format("p{}", n++ % 20);
-      out += record.dump() + "\n";
-    }
-    return out;
-  };
+  options.records = PersonRecords;
   Federation federation(options);
   federation.Start();
   JobOptions persons;
@@ -99,6 +104,41 @@ TEST(PerUnitJobTest, AJobForPersonsReadsWhoARecordBelongsTo) {
   auto watch = federation.WatchJob(job);
   ASSERT_EQ(watch.End(), 0) << watch.last().dump(2);
   for (const std::string& region : federation.jurisdictions()) ExpectCharged(federation, persons, region);
+  federation.StopAll();
+}
+
+// Of a policy that sets their noise: cells leave, and cost what their sums' noise says.
+TEST(PerUnitJobTest, CellsOfPersonsAreSumsWithNoiseThatAreCharged) {
+  FederationOptions options;
+  options.unit = "person";
+  options.evaluation = ", unit_noise_multiplier: 0.05, unit_bytes: 512";
+  options.records = PersonRecords;
+  Federation federation(options);
+  federation.Start();
+  JobOptions persons;
+  persons.unit = "person";
+  persons.rounds = 1;
+  const std::string job = federation.Submit(federation.WriteJob(persons));
+  auto watch = federation.WatchJob(job);
+  ASSERT_EQ(watch.End(), 0) << watch.last().dump(2);
+  const Ran eval = federation.Concordat({"eval", job});
+  ASSERT_EQ(eval.code, 0) << eval.err << eval.out;
+  for (const json& model : json::parse(eval.out).at("models")) {
+    for (const json& cell : model.at("cells")) {
+      EXPECT_EQ(cell.at("state"), "released");
+      EXPECT_GT(cell.at("bits_per_byte"), 0);
+      EXPECT_LE(cell.at("bits_per_byte"), 16);
+      EXPECT_GT(cell.at("standard_error"), 0);
+    }
+  }
+  const json entries = LedgerOf(federation, "de.example").at("entries");
+  ASSERT_EQ(entries.size(), 2u);
+  EXPECT_EQ(entries[1].at("kind"), "evaluation");
+  EXPECT_EQ(entries[1].at("unit"), "person");
+  const json mechanism = entries[1].at("mechanisms").at(0);
+  EXPECT_EQ(mechanism.at("sampling_rate"), 1);
+  EXPECT_NEAR(mechanism.at("noise_multiplier").get<double>(), 0.05 / std::sqrt(3.0), 1e-12);
+  EXPECT_GT(entries[1].at("epsilon_after"), entries[0].at("epsilon_after"));
   federation.StopAll();
 }
 

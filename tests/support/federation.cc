@@ -56,7 +56,7 @@ deadlines:
 artefacts:
   delta: allow
   metrics: allow
-  evaluation: {{release: allow, bound_bits_per_byte: 16, noise_stddev: 0.01, max_requests: 20}}
+  evaluation: {{release: allow, bound_bits_per_byte: 16, noise_stddev: 0.01, max_requests: 20{unit_noise}}}
 approval: automatic
 sandbox: required
 )";
@@ -221,8 +221,9 @@ void Federation::WriteRegion(size_t index) {
   const auto write = [&](const char* name, const std::string& text) {
     Must(WriteFileAtomically(folder / name, text));
   };
-  write("policy.yaml", fmt::format(kPolicy, fmt::arg("submitter", options_.jurisdictions[0]),
-                                   fmt::arg("model", base_model_.hex())));
+  write("policy.yaml",
+        fmt::format(kPolicy, fmt::arg("submitter", options_.jurisdictions[0]),
+                    fmt::arg("model", base_model_.hex()), fmt::arg("unit_noise", options_.evaluation)));
   write("dataset-card.yaml",
         fmt::format(kCard, fmt::arg("jurisdiction", jurisdiction), fmt::arg("epsilon", options_.epsilon),
                     fmt::arg("unit", options_.unit),

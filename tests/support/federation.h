@@ -46,6 +46,8 @@ struct FederationOptions {
   std::filesystem::path worker, trainer;
   /// Each region's budget, "unlimited" or a number, and whom it counts: site, record or person.
   std::string epsilon = "unlimited", unit = "site";
+  /// More of the policy's rules for evaluation cells: ", key: value".
+  std::string evaluation;
   /// How long a step waits for a worker whose connection broke.
   std::chrono::milliseconds reconnect_grace{1'000};
   /// Networks that the workers of some regions run in (relay/link.h); the others in the test's.

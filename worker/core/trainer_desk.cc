@@ -97,8 +97,9 @@ void TrainerDesk::Next(Instant now, Out& out) {
     out.commands.push_back(TellTrainer{train->parameters, train->weights});
   } else {
     const auto& evaluate = std::get<EvaluateTask>(queue_.front());
-    out.commands.push_back(TellTrainer{sandbox::Evaluate{evaluate.weights != nullptr, evaluate.max_documents},
-                                       evaluate.weights});
+    out.commands.push_back(
+        TellTrainer{sandbox::Evaluate{evaluate.weights != nullptr, evaluate.max_documents, evaluate.bounds},
+                    evaluate.weights});
   }
 }
 

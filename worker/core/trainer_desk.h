@@ -27,6 +27,7 @@ struct EvaluateTask {
   size_t index = 0;
   uint32_t max_documents = 0;
   Floats weights;  // null: the bare base model
+  std::optional<sandbox::UnitBounds> bounds = std::nullopt;
 };
 using TrainerTask = std::variant<TrainTask, EvaluateTask>;
 

@@ -226,6 +226,11 @@ class WorkerCore {
   // worker_core_evaluation.cc
   void OnEvaluationRequest(const EvaluationRequest& request, Instant now);
   void OnEvaluationFetched(const Fetched& fetched, Instant now);
+  void PriceEvaluation(LedgerCharge& charge, uint32_t models) const;
+  std::optional<sandbox::UnitBounds> BoundsOfUnit() const;
+  StatusOr<std::vector<int64_t>> SiteFigures(const Evaluation& evaluation) const;
+  StatusOr<std::vector<int64_t>> UnitFigures(const Evaluation& evaluation) const;
+  StatusOr<std::vector<int64_t>> FiguresOf(const Evaluation& evaluation) const;
   void QueueEvaluation(Evaluation& evaluation, size_t index, Floats weights, Instant now);
   void OnEvaluated(const EvaluateTask& task, const StatusOr<TrainerSaid>& answer, Instant now);
   void ChargeEvaluation(const Digest& request, Instant now);

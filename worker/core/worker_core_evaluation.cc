@@ -5,6 +5,7 @@
 #include "common/canonical.h"
 #include "privacy/crypto/hash.h"
 #include "privacy/mechanism/discrete_gaussian.h"
+#include "privacy/mechanism/rounded_gaussian.h"
 #include "worker/core/worker_core.h"
 
 // A region's evaluation cell: an artefact of its own kind, allowed by the policy, clipped, noised, charged,
@@ -107,9 +108,7 @@ void WorkerCore::OnEvaluationRequest(const EvaluationRequest& request, Instant n
   evaluation.charge.kind = ChargeKind::kEvaluation;
   evaluation.charge.attempt = {request.job, request.round,
                                p_.ledger->CountOf(ChargeKind::kEvaluation, request.job)};
-  auto curve = policy::EvaluationCurve(p_.policy.artefacts.evaluation,
-                                       static_cast<uint32_t>(2 * request.adapters.size()));
-  if (curve.ok()) evaluation.charge.price = *std::move(curve);
+  PriceEvaluation(evaluation.charge, static_cast<uint32_t>(request.adapters.size()));
   const auto refusals = ReleaseRefusals(*job, evaluation.charge, now);
   if (!refusals.empty() || evaluation.charge.price.empty()) {
     return Withhold(request.job, request.request,
@@ -130,9 +129,23 @@ void WorkerCore::OnEvaluationRequest(const EvaluationRequest& request, Instant n
   }
 }
 
+/// In the unit of the region's budget.
+void WorkerCore::PriceEvaluation(LedgerCharge& charge, uint32_t models) const {
+  const auto& rule = p_.policy.artefacts.evaluation;
+  charge.unit = p_.card.privacy.unit;
+  charge.neighbour = NeighbourOf(charge.unit);
+  if (charge.unit != PrivacyUnit::kSite) {
+    // Without noise the rules withhold the cell, and nothing is charged.
+    if (rule.unit_noise_multiplier > 0) (void)charge.price.Add(policy::UnitEvaluationPrice(rule, models));
+    return;
+  }
+  auto curve = policy::EvaluationCurve(rule, 2 * models);
+  if (curve.ok()) charge.price = *std::move(curve);
+}
+
 void WorkerCore::QueueEvaluation(Evaluation& evaluation, size_t index, Floats weights, Instant now) {
-  EvaluateTask task{evaluation.request.request, evaluation.request.job, index,
-                    evaluation.request.max_documents, std::move(weights)};
+  EvaluateTask task{evaluation.request.request,       evaluation.request.job, index,
+                    evaluation.request.max_documents, std::move(weights),     BoundsOfUnit()};
   TrainerDesk::Out out;
   desk_.Enqueue(std::move(task), now, out);
   Apply(std::move(out), now);
@@ -181,6 +194,10 @@ void WorkerCore::OnEvaluated(const EvaluateTask& task, const StatusOr<TrainerSai
       fmt::format("job {}: evaluated model {} on {} documents: {:.4f} bits per byte, standard error {:.4f}",
                   task.job.brief(), task.index, evaluated.documents, evaluated.bits_per_byte,
                   evaluated.standard_error));
+  if (evaluated.sums.has_value() != BoundsOfUnit().has_value()) {
+    evaluations_.erase(it);
+    return Answer(task.job, {task.request, CellState::kFailed, {}, policy::RuleCode::kNone, 0});
+  }
   const auto& results = it->second.results;
   if (std::ranges::all_of(results, [](const auto& r) { return r.has_value(); }))
     ChargeEvaluation(task.request, now);
@@ -199,30 +216,88 @@ void WorkerCore::ChargeEvaluation(const Digest& request, Instant now) {
   fx_.charges.push_back(evaluation.charge);
 }
 
+/// What the trainer has to clip persons or records to; nothing where the budget counts sites.
+std::optional<sandbox::UnitBounds> WorkerCore::BoundsOfUnit() const {
+  if (p_.card.privacy.unit == PrivacyUnit::kSite) return std::nullopt;
+  const auto& rule = p_.policy.artefacts.evaluation;
+  return sandbox::UnitBounds{p_.card.privacy.unit == PrivacyUnit::kPerson
+                                 ? sandbox::UnitPrivacy::Unit::kPerson
+                                 : sandbox::UnitPrivacy::Unit::kRecord,
+                             rule.unit_bytes, rule.bound_bits_per_byte, policy::kUnitBitUnits};
+}
+
+namespace {
+
+int64_t Draw(const DiscreteGaussianSampler& noise, RandomSource& random) {
+  int64_t draw = 0;
+  noise.Sample(random, std::span(&draw, 1));
+  return draw;
+}
+
+}  // namespace
+
+/// Means and their errors, each with noise of its own.
+StatusOr<std::vector<int64_t>> WorkerCore::SiteFigures(const Evaluation& evaluation) const {
+  const auto& rule = p_.policy.artefacts.evaluation;
+  ASSIGN_OR_RETURN(const NoiseVariance variance, policy::EvaluationVariance(rule));
+  const ExactDiscreteGaussian noise(variance);
+  std::vector<int64_t> out;
+  for (const auto& result : evaluation.results) {
+    for (double figure : {result->bits_per_byte, result->standard_error}) {
+      // To millionths only after the noise: what is computed from a noised number costs nothing more.
+      const auto noised = static_cast<double>(policy::EvaluationClip(rule, figure) + Draw(noise, *p_.random));
+      out.push_back(std::llround(noised * (kCellUnits / policy::kEvaluationUnits)));
+    }
+  }
+  return out;
+}
+
+/// Sums of bits, one for each model, and of bytes once, each with noise; the means are their quotients, and
+/// what is said of their error is the noise's part of it.
+StatusOr<std::vector<int64_t>> WorkerCore::UnitFigures(const Evaluation& evaluation) const {
+  const auto& rule = p_.policy.artefacts.evaluation;
+  const double z = rule.unit_noise_multiplier;
+  const double bits_stddev = std::nextafter(z * policy::UnitEvaluationBits(rule), HUGE_VAL);
+  const double bytes_stddev = std::nextafter(z * rule.unit_bytes, HUGE_VAL);
+  ASSIGN_OR_RETURN(const auto bits_scale, RoundedGaussianScale::FromStddev(bits_stddev));
+  ASSIGN_OR_RETURN(const auto bytes_scale, RoundedGaussianScale::FromStddev(bytes_stddev));
+  const auto draw = [&](RoundedGaussianScale scale) {
+    int64_t out = 0;
+    ExactRoundedGaussian(scale).Sample(*p_.random, std::span(&out, 1));
+    return static_cast<double>(out);
+  };
+  // All models were read on the same documents.
+  const double bytes =
+      std::max(1.0, static_cast<double>(evaluation.results.front()->sums->bytes) + draw(bytes_scale));
+  std::vector<int64_t> out;
+  for (const auto& result : evaluation.results) {
+    const double bits = (static_cast<double>(result->sums->bits) + draw(bits_scale)) / policy::kUnitBitUnits;
+    const double mean = std::clamp(bits / bytes, 0.0, rule.bound_bits_per_byte);
+    const double error = std::hypot(bits_stddev / policy::kUnitBitUnits, mean * bytes_stddev) / bytes;
+    out.push_back(std::llround(mean * kCellUnits));
+    out.push_back(std::llround(std::min(error, rule.bound_bits_per_byte) * kCellUnits));
+  }
+  return out;
+}
+
+/// What leaves, noise in it.
+StatusOr<std::vector<int64_t>> WorkerCore::FiguresOf(const Evaluation& evaluation) const {
+  return p_.card.privacy.unit == PrivacyUnit::kSite ? SiteFigures(evaluation) : UnitFigures(evaluation);
+}
+
 void WorkerCore::Release(const Digest& request, const ChargeOutcome& outcome, Instant now) {
   const auto node = evaluations_.extract(request);
   const Evaluation& evaluation = node.mapped();
-  const auto& rule = p_.policy.artefacts.evaluation;
   EvaluationCell cell{request, CellState::kFailed, {}, policy::RuleCode::kNone, 0};
-  const auto variance = policy::EvaluationVariance(rule);
-  if (!outcome.status.ok() || !variance.ok()) {
-    Say(LogLine::Level::kError,
-        fmt::format("job {}: evaluation not charged: {}", evaluation.request.job.brief(),
-                    Message(outcome.status.ok() ? variance.status() : outcome.status)));
+  auto figures = outcome.status.ok() ? FiguresOf(evaluation) : outcome.status;
+  if (!figures.ok()) {
+    Say(LogLine::Level::kError, fmt::format("job {}: evaluation not charged: {}",
+                                            evaluation.request.job.brief(), Message(figures.status())));
     return Answer(evaluation.request.job, std::move(cell));
   }
   cell.state = CellState::kReleased;
   cell.epsilon_charged = CostOf(outcome.epsilon_before, outcome.epsilon_after);
-  const ExactDiscreteGaussian noise(*variance);
-  for (const auto& result : evaluation.results) {
-    for (double figure : {result->bits_per_byte, result->standard_error}) {
-      int64_t draw = 0;
-      noise.Sample(*p_.random, std::span(&draw, 1));
-      // To millionths only after the noise: what is computed from a noised number costs nothing more.
-      const auto noised = static_cast<double>(policy::EvaluationClip(rule, figure) + draw);
-      cell.values.push_back(std::llround(noised * (kCellUnits / policy::kEvaluationUnits)));
-    }
-  }
+  cell.values = *std::move(figures);
   policy::Receipt receipt;
   receipt.time = now;
   receipt.worker = p_.self;

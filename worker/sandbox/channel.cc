@@ -120,11 +120,15 @@ void Put(CanonicalWriter& out, const UnitPrivacy& p) {
     out.F64(v);
 }
 
-UnitPrivacy GetUnitPrivacy(CanonicalReader& in) {
-  UnitPrivacy p;
+UnitPrivacy::Unit GetUnit(CanonicalReader& in) {
   const uint8_t unit = in.U8();
   if (unit != 2 && unit != 3) in.Fail("an unknown privacy unit");
-  p.unit = static_cast<UnitPrivacy::Unit>(unit);
+  return static_cast<UnitPrivacy::Unit>(unit);
+}
+
+UnitPrivacy GetUnitPrivacy(CanonicalReader& in) {
+  UnitPrivacy p;
+  p.unit = GetUnit(in);
   for (double* v : {&p.clip, &p.noise_multiplier, &p.sampling_rate, &p.expected_units,
                     &p.metrics_noise_multiplier, &p.loss_bound, &p.delta})
     *v = Finite(in);
@@ -146,6 +150,12 @@ void Write(CanonicalWriter& out, const Evaluate& m) {
   Start(out, Kind::kEvaluate);
   out.Bool(m.with_adapter);
   out.U32(m.max_documents);
+  out.Bool(m.bounds.has_value());
+  if (!m.bounds) return;
+  out.U8(static_cast<uint8_t>(m.bounds->unit));
+  out.U32(m.bounds->bytes);
+  out.F64(m.bounds->bits_per_byte);
+  out.U32(m.bounds->bit_units);
 }
 
 void Write(CanonicalWriter& out, const Stop&) { Start(out, Kind::kStop); }
@@ -184,6 +194,10 @@ void Write(CanonicalWriter& out, const Evaluated& m) {
   out.U64(m.documents);
   out.U64(m.bytes);
   out.F64(m.seconds);
+  out.Bool(m.sums.has_value());
+  if (!m.sums) return;
+  out.I64(m.sums->bits);
+  out.I64(m.sums->bytes);
 }
 
 void Write(CanonicalWriter& out, const Failed& m) {
@@ -264,6 +278,24 @@ Evaluated ReadEvaluated(CanonicalReader& in) {
   m.documents = in.U64();
   m.bytes = in.U64();
   m.seconds = Finite(in);
+  if (in.Bool()) {
+    const int64_t bits = in.I64();
+    m.sums = UnitSums{bits, in.I64()};
+  }
+  return m;
+}
+
+Evaluate ReadEvaluate(CanonicalReader& in) {
+  Evaluate m;
+  m.with_adapter = in.Bool();
+  m.max_documents = in.U32();
+  if (!in.Bool()) return m;
+  UnitBounds bounds;
+  bounds.unit = GetUnit(in);
+  bounds.bytes = in.U32();
+  bounds.bits_per_byte = Finite(in);
+  bounds.bit_units = in.U32();
+  m.bounds = bounds;
   return m;
 }
 
@@ -301,13 +333,9 @@ StatusOr<ToTrainer> DecodeToTrainer(ByteView bytes) {
     case Kind::kTrain:
       message = ReadTrain(in);
       break;
-    case Kind::kEvaluate: {
-      Evaluate m;
-      m.with_adapter = in.Bool();
-      m.max_documents = in.U32();
-      message = m;
+    case Kind::kEvaluate:
+      message = ReadEvaluate(in);
       break;
-    }
     case Kind::kStop:
       break;
     default:

@@ -65,10 +65,19 @@ struct Train {
   std::optional<UnitPrivacy> privacy = std::nullopt;  // with it: DP-SGD; gradient_clip is not used
 };
 
+/// What one person or record may add to an evaluation's sums: public numbers of the region's policy.
+struct UnitBounds {
+  UnitPrivacy::Unit unit = UnitPrivacy::Unit::kRecord;
+  uint32_t bytes = 0;        // of text, at least 1; a unit with more counts in proportion
+  double bits_per_byte = 0;  // more than 0
+  uint32_t bit_units = 0;    // integers for each bit, at least 1
+};
+
 /// Worker to trainer, with an adapter in a memfd, or without one for the bare base model.
 struct Evaluate {
   bool with_adapter = false;
   uint32_t max_documents = 0;
+  std::optional<UnitBounds> bounds = std::nullopt;  // asks for UnitSums; all documents are read then
 };
 
 /// Worker to trainer: end after the answer that is due.
@@ -102,6 +111,12 @@ struct Trained {
   uint64_t steps = 0;
 };
 
+/// Integers that one unit moves by at most its UnitBounds, ready for noise.
+struct UnitSums {
+  int64_t bits = 0;  // times bit_units
+  int64_t bytes = 0;
+};
+
 /// Trainer to worker. Sums over held-out documents, each clipped by the worker's later rules.
 struct Evaluated {
   double bits_per_byte = 0;   // total bits / total bytes
@@ -109,6 +124,7 @@ struct Evaluated {
   uint64_t documents = 0;
   uint64_t bytes = 0;
   double seconds = 0;
+  std::optional<UnitSums> sums = std::nullopt;
 };
 
 /// Trainer to worker: the last command failed. The text is made by our code from names and counts, never

@@ -1,6 +1,8 @@
 #include "worker/train/trainer.h"
 
+#include <algorithm>
 #include <cmath>
+#include <map>
 #include <set>
 
 #include "common/canonical.h"
@@ -21,16 +23,50 @@ Secret32 BatchSeed(uint64_t job_seed) {
       std::span<const uint8_t, 32>(crypto::TaggedHash("concordat/v1/batches", writer.bytes()).bytes));
 }
 
-/// The first sequence of each document, in the order given.
+/// The first sequence of each document of each person, in the order given. Persons are told apart only where
+/// the dataset names them.
 std::vector<size_t> FirstOfEachDocument(const model::ExampleSet& set, uint32_t max_documents) {
   std::vector<size_t> first;
-  std::set<Digest> seen;
+  std::set<std::pair<Digest, Digest>> seen;
   for (size_t i = 0; i < set.examples.size(); ++i) {
     if (max_documents != 0 && first.size() == max_documents) break;
-    if (seen.insert(set.examples[i].document).second) first.push_back(i);
+    if (seen.insert({set.examples[i].person, set.examples[i].document}).second) first.push_back(i);
   }
   return first;
 }
+
+/// Bits and bytes of every unit.
+class UnitTotals {
+ public:
+  explicit UnitTotals(const sandbox::UnitBounds& bounds) : bounds_(bounds) {}
+  Status Check(const model::ExampleSet& set) const {
+    if (bounds_.bytes == 0 || bounds_.bit_units == 0 || !(bounds_.bits_per_byte > 0))
+      return InvalidArgument("evaluation: expected bounds of more than 0");
+    const bool nameless = std::ranges::any_of(set.examples, [](const auto& e) { return e.person.is_zero(); });
+    if (bounds_.unit == sandbox::UnitPrivacy::Unit::kPerson && nameless)
+      return FailedPrecondition("evaluation: the dataset does not say whose a record is");
+    return OkStatus();
+  }
+  void Add(const model::Example& example, double bits) {
+    const bool persons = bounds_.unit == sandbox::UnitPrivacy::Unit::kPerson;
+    auto& [sum, bytes] = units_[persons ? example.person : example.document];
+    sum += bits;
+    bytes += example.bytes;
+  }
+  sandbox::UnitSums Clipped() const {
+    sandbox::UnitSums out;
+    for (const auto& [unit, total] : units_) {
+      const sandbox::UnitSums one = ClippedSums(total.first, total.second, bounds_);
+      out.bits += one.bits;
+      out.bytes += one.bytes;
+    }
+    return out;
+  }
+
+ private:
+  sandbox::UnitBounds bounds_;
+  std::map<Digest, std::pair<double, uint64_t>> units_;
+};
 
 EngineOptions::Dtype DtypeOf(uint8_t code) {
   if (code == 1) return EngineOptions::Dtype::kF32;
@@ -212,7 +248,9 @@ StatusOr<sandbox::Evaluated> Trainer::Evaluate(const sandbox::Evaluate& task, st
   if (held_out_.examples.empty()) return InvalidArgument("the dataset has no held-out document");
   const std::vector<float> none(adapter.empty() ? engine_->layout().adapter_elements() : 0);
   RETURN_IF_ERROR(engine_->SetAdapter(adapter.empty() ? std::span<const float>(none) : adapter));
-  const std::vector<size_t> chosen = FirstOfEachDocument(held_out_, task.max_documents);
+  std::optional<UnitTotals> units;
+  if (task.bounds) RETURN_IF_ERROR(units.emplace(*task.bounds).Check(held_out_));
+  const std::vector<size_t> chosen = FirstOfEachDocument(held_out_, units ? 0 : task.max_documents);
   Progress progress(clock_, chosen.size(), say);
   std::vector<double> bits;
   std::vector<uint64_t> bytes;
@@ -222,6 +260,7 @@ StatusOr<sandbox::Evaluated> Trainer::Evaluate(const sandbox::Evaluate& task, st
     ASSIGN_OR_RETURN(const StepResult result, engine_->Evaluate({example.tokens, example.target}));
     progress.Done(result);
     bits.push_back(result.loss_sum / kLn2);
+    if (units) units->Add(example, bits.back());
     bytes.push_back(example.bytes);
     out.bytes += example.bytes;
   }
@@ -230,7 +269,17 @@ StatusOr<sandbox::Evaluated> Trainer::Evaluate(const sandbox::Evaluate& task, st
   out.standard_error = estimate.standard_error;
   out.documents = chosen.size();
   out.seconds = progress.seconds();
+  if (units) out.sums = units->Clipped();
   return out;
+}
+
+sandbox::UnitSums ClippedSums(double bits, uint64_t bytes, const sandbox::UnitBounds& bounds) {
+  const uint64_t kept = std::min<uint64_t>(bytes, bounds.bytes);
+  if (bytes > kept) bits *= static_cast<double>(kept) / static_cast<double>(bytes);
+  const double most = std::floor(bounds.bits_per_byte * static_cast<double>(kept) * bounds.bit_units);
+  const double scaled = bits * bounds.bit_units;
+  const double clipped = std::isnan(scaled) ? most : std::clamp(std::round(scaled), 0.0, most);
+  return {static_cast<int64_t>(clipped), static_cast<int64_t>(kept)};
 }
 
 BitsPerByte EstimateBitsPerByte(std::span<const double> bits, std::span<const uint64_t> bytes) {

@@ -51,7 +51,10 @@ class Trainer {
                              const OnProgress& progress);
 
   /// Bits per byte of the held-out documents, the first `max_documents` in the order of their keyed digests
-  /// (0: all), of each its first sequence. An empty `adapter` is the bare base model.
+  /// (0: all), of each its first sequence. An empty `adapter` is the bare base model. With bounds also the
+  /// sums over persons or records, each clipped to them; then always of all documents, because which are the
+  /// first of many would depend on the others. InvalidArgument: bounds of 0; FailedPrecondition: persons are
+  /// asked for and the dataset names none.
   StatusOr<sandbox::Evaluated> Evaluate(const sandbox::Evaluate& task, std::span<const float> adapter,
                                         const OnProgress& progress);
 
@@ -85,6 +88,10 @@ struct BitsPerByte {
   double standard_error = 0;
 };
 BitsPerByte EstimateBitsPerByte(std::span<const double> bits, std::span<const uint64_t> bytes);
+
+/// One unit's part of an evaluation: scaled down to `bounds.bytes`, its bits then clipped, both rounded to
+/// integers that are never beyond the bounds. What is not a number counts as the bound.
+sandbox::UnitSums ClippedSums(double bits, uint64_t bytes, const sandbox::UnitBounds& bounds);
 
 }  // namespace concordat::train
 

@@ -335,5 +335,28 @@ TEST_F(BoundsTest, AnythingTheCoordinatorChangesIsNamed) {
   expect([](secagg::Offer& o) { o.roster.pop_back(); }, "a roster of 2 sites");
 }
 
+TEST(UnitEvaluationTest, SumsOfAllModelsAndOfBytesAreOneRelease) {
+  RegionPolicy::Artefacts::Evaluation rule;
+  rule.bound_bits_per_byte = 4;
+  rule.unit_noise_multiplier = 6;
+  rule.unit_bytes = 100;
+  const SubsampledGaussian price = UnitEvaluationPrice(rule, 3);
+  EXPECT_EQ(price.q, 1);
+  EXPECT_EQ(price.steps, 1u);
+  EXPECT_NEAR(price.sigma, 3, 1e-12);
+  EXPECT_LT(price.sigma, 3);
+  EXPECT_EQ(UnitEvaluationBits(rule), 4 * 100 * 16);
+}
+
+TEST(UnitEvaluationTest, WithoutNoiseForUnitsTheirCellsAreWithheld) {
+  Case c;
+  c.card.privacy.unit = PrivacyUnit::kRecord;
+  c.policy.artefacts.evaluation.unit_noise_multiplier = 0;
+  EXPECT_THAT(Codes(EvaluateRelease(c.question(), 0)), ::testing::Contains(RuleCode::kDatasetUnit));
+  c.policy.artefacts.evaluation.unit_noise_multiplier = 1;
+  EXPECT_THAT(Codes(EvaluateRelease(c.question(), 0)),
+              ::testing::Not(::testing::Contains(RuleCode::kDatasetUnit)));
+}
+
 }  // namespace
 }  // namespace concordat::policy

@@ -47,6 +47,7 @@ std::vector<FromTrainer> TrainerMessages() {
           TrainerProgress{500, 301.5, 2.25},
           Trained{2.5, 1000, 2000, 3.5, 8},
           Evaluated{1.25, 0.01, 20, 30000, 4},
+          Evaluated{1.25, 0.01, 20, 30000, 4, UnitSums{-3, 1 << 30}},
           Failed{9, "no documents"}};
 }
 
@@ -63,6 +64,7 @@ std::vector<ToTrainer> WorkerMessages() {
           PrivateTrain(UnitPrivacy::Unit::kPerson),
           PrivateTrain(UnitPrivacy::Unit::kRecord),
           Evaluate{true, 100},
+          Evaluate{false, 0, UnitBounds{UnitPrivacy::Unit::kPerson, 512, 4, 16}},
           Stop{}};
 }
 

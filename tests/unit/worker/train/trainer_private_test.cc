@@ -88,6 +88,45 @@ class TrainerPrivateTest : public ::testing::Test {
   std::vector<sandbox::TrainerProgress> heard_;
 };
 
+// Each unit counts as one byte and half a bit: the sums then say how many there were.
+TEST_F(TrainerPrivateTest, EvaluationSumsAreOverRecordsOrPersonsWhicheverIsAskedFor) {
+  configure_.person_field = "who";
+  configure_.held_out_permille = 500;
+  OsRandom random;
+  Trainer trainer(clock_, random);
+  ASSERT_OK(trainer.Open(configure_));
+  ASSERT_OK(trainer.Prepare(prepare_));
+  const auto quiet = [](const sandbox::TrainerProgress&) {};
+  const auto evaluate = [&](UnitPrivacy::Unit unit, uint32_t bytes, double bits) {
+    return trainer.Evaluate({false, 1, sandbox::UnitBounds{unit, bytes, bits, 16}}, {}, quiet);
+  };
+  ASSERT_OK_AND_ASSIGN(const auto plain, trainer.Evaluate({}, {}, quiet));
+  EXPECT_FALSE(plain.sums.has_value());
+  ASSERT_OK_AND_ASSIGN(const auto records, evaluate(UnitPrivacy::Unit::kRecord, 1, 0.5));
+  EXPECT_EQ(records.documents, plain.documents) << "all of them, whatever was asked for";
+  EXPECT_EQ(records.sums->bytes, static_cast<int64_t>(plain.documents));
+  EXPECT_EQ(records.sums->bits, static_cast<int64_t>(plain.documents) * 8);
+  ASSERT_OK_AND_ASSIGN(const auto persons, evaluate(UnitPrivacy::Unit::kPerson, 1, 0.5));
+  EXPECT_GT(persons.sums->bytes, 0);
+  EXPECT_EQ(persons.sums->bytes * (kRecords / kPersons), records.sums->bytes);
+  ASSERT_OK_AND_ASSIGN(const auto wide, evaluate(UnitPrivacy::Unit::kPerson, 1 << 20, 64));
+  EXPECT_EQ(wide.sums->bytes, static_cast<int64_t>(plain.bytes));
+  EXPECT_NEAR(static_cast<double>(wide.sums->bits) / 16 / static_cast<double>(plain.bytes),
+              plain.bits_per_byte, 0.01);
+  EXPECT_THAT(evaluate(UnitPrivacy::Unit::kRecord, 0, 1), HasStatus(StatusCode::kInvalidArgument, "bounds"));
+  EXPECT_THAT(evaluate(UnitPrivacy::Unit::kRecord, 1, 0), HasStatus(StatusCode::kInvalidArgument, "bounds"));
+}
+
+TEST_F(TrainerPrivateTest, EvaluationOfPersonsNeedsToKnowThem) {
+  OsRandom random;
+  Trainer trainer(clock_, random);
+  ASSERT_OK(trainer.Open(configure_));
+  ASSERT_OK(trainer.Prepare(prepare_));
+  const sandbox::Evaluate task{false, 0, sandbox::UnitBounds{UnitPrivacy::Unit::kPerson, 10, 4, 16}};
+  EXPECT_THAT(trainer.Evaluate(task, {}, [](const sandbox::TrainerProgress&) {}),
+              HasStatus(StatusCode::kFailedPrecondition, "whose a record is"));
+}
+
 TEST_F(TrainerPrivateTest, WithoutNoiseARoundLowersTheLoss) {
   task_.privacy->noise_multiplier = 0;
   task_.privacy->metrics_noise_multiplier = 0;

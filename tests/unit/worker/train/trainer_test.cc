@@ -139,6 +139,22 @@ TEST(BitsPerByteTest, IsTheRatioOfSumsWithItsStandardError) {
   EXPECT_EQ(EstimateBitsPerByte(std::vector<double>{5}, std::vector<uint64_t>{2}).standard_error, 0);
 }
 
+TEST(ClippedSumsTest, NoUnitCountsForMoreThanItsBounds) {
+  const sandbox::UnitBounds bounds{sandbox::UnitPrivacy::Unit::kRecord, 100, 4, 16};
+  const auto sums = [&](double bits, uint64_t bytes) {
+    const sandbox::UnitSums s = ClippedSums(bits, bytes, bounds);
+    return std::pair(s.bits, s.bytes);
+  };
+  EXPECT_EQ(sums(75, 50), std::pair(int64_t{75 * 16}, int64_t{50}));
+  EXPECT_EQ(sums(300, 200), std::pair(int64_t{150 * 16}, int64_t{100})) << "in proportion";
+  EXPECT_EQ(sums(1e30, 200), std::pair(int64_t{4 * 100 * 16}, int64_t{100}));
+  EXPECT_EQ(sums(1e30, 50), std::pair(int64_t{4 * 50 * 16}, int64_t{50}));
+  EXPECT_EQ(sums(std::nan(""), 50), std::pair(int64_t{4 * 50 * 16}, int64_t{50}));
+  EXPECT_EQ(sums(HUGE_VAL, 1000), std::pair(int64_t{4 * 100 * 16}, int64_t{100}));
+  EXPECT_EQ(sums(-5, 10), std::pair(int64_t{0}, int64_t{10}));
+  EXPECT_EQ(sums(0, 0), std::pair(int64_t{0}, int64_t{0}));
+}
+
 /// concordat-trainer itself, as its worker starts it.
 class TrainerProcessTest : public TrainerTest {
  protected:
