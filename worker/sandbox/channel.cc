@@ -11,6 +11,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <thread>
 
 #include "common/canonical.h"
 
@@ -484,9 +485,18 @@ StatusOr<FileDescriptor> SealFloats(std::span<const float> values) {
     if (n < 0) return ErrnoStatus(errno, "cannot fill", "memory");
     done += static_cast<size_t>(n);
   }
-  if (::fcntl(fd.get(), F_ADD_SEALS, kSeals | F_SEAL_SEAL) != 0)
-    return ErrnoStatus(errno, "cannot seal", "memory");
+  RETURN_IF_ERROR(SealMemory(fd.get()));
   return fd;
+}
+
+Status SealMemory(int fd, std::chrono::milliseconds patience) {
+  const auto until = std::chrono::steady_clock::now() + patience;
+  while (::fcntl(fd, F_ADD_SEALS, kSeals | F_SEAL_SEAL) != 0) {
+    if (errno != EBUSY || std::chrono::steady_clock::now() > until)
+      return ErrnoStatus(errno, "cannot seal", "memory");
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  }
+  return OkStatus();
 }
 
 StatusOr<std::unique_ptr<MappedFile>> OpenSealed(int fd, uint64_t expected) {

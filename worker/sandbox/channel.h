@@ -1,6 +1,7 @@
 #ifndef CONCORDAT_WORKER_SANDBOX_CHANNEL_H_
 #define CONCORDAT_WORKER_SANDBOX_CHANNEL_H_
 
+#include <chrono>
 #include <optional>
 #include <string>
 #include <variant>
@@ -164,6 +165,10 @@ class Channel {
   FileDescriptor socket_;
 };
 
+/// Seals a memfd against writing, growing and shrinking, for good. The kernel says "busy" while somebody can
+/// still write a page, and also while it holds one itself for a moment (compaction, sampling of accesses):
+/// such a moment passes and is waited for. Unavailable, or as errno says, when it does not.
+Status SealMemory(int fd, std::chrono::milliseconds patience = std::chrono::seconds(10));
 /// A memfd with these floats, sealed against writing, growing and shrinking.
 StatusOr<FileDescriptor> SealFloats(std::span<const float> values);
 /// Maps a received memfd: InvalidArgument unless it is sealed and holds exactly `expected` finite-or-not

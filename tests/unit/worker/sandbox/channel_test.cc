@@ -11,6 +11,7 @@
 #include <cstring>
 #include <limits>
 #include <random>
+#include <thread>
 
 namespace concordat::sandbox {
 namespace {
@@ -278,6 +279,21 @@ TEST(ChannelTest, SealedMemoryCannotBeChangedByTheSender) {
   EXPECT_LT(::write(memory->get(), "abcd", 4), 0);
   EXPECT_LT(::ftruncate(memory->get(), 4), 0);
   EXPECT_EQ(::mmap(nullptr, 8, PROT_READ | PROT_WRITE, MAP_SHARED, memory->get(), 0), MAP_FAILED);
+}
+
+TEST(ChannelTest, MemoryThatIsBusyForAMomentIsSealedWhenThatHasPassed) {
+  const FileDescriptor fd(::memfd_create("x", MFD_CLOEXEC | MFD_ALLOW_SEALING));
+  ASSERT_EQ(::ftruncate(fd.get(), 4096), 0);
+  void* page = ::mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd.get(), 0);
+  ASSERT_NE(page, MAP_FAILED);
+  EXPECT_FALSE(SealMemory(fd.get(), std::chrono::milliseconds(1)).ok());
+  std::thread holder([page] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    ::munmap(page, 4096);
+  });
+  EXPECT_TRUE(SealMemory(fd.get()).ok());
+  holder.join();
+  EXPECT_EQ(::mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd.get(), 0), MAP_FAILED);
 }
 
 TEST(ChannelTest, RefusesMemoryThatIsNotSealedOrOfAnotherSize) {
