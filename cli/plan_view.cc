@@ -97,13 +97,11 @@ std::vector<std::string> EpsilonRemarks(const policy::JobSpec& job, const Privac
                     HumanEpsilon(statement.epsilon_local)));
   }
   if (policy::IsPerUnit(job)) {
-    out.push_back(
-        fmt::format("The unit is a {0}: this epsilon bounds what all that a region ever sends for this job "
-                    "reveals about one "
-                    "{0}. It does not cover when and how long a region computes, and a delta of {1:g} asks "
-                    "for far more than "
-                    "{2:.0f} {0}s in each region: a trainer with fewer refuses.",
-                    PrivacyUnitText(job.privacy.unit), job.privacy.delta, 1 / job.privacy.delta));
+    out.push_back(fmt::format(
+        "The unit is a {0}: this epsilon bounds what all that a region ever sends for this job "
+        "reveals about one {0}. It does not cover when and how long a region computes. A delta of "
+        "{1:g} is for regions of fewer than {2:.0f} {0}s: a trainer with that many or more refuses.",
+        PrivacyUnitText(job.privacy.unit), job.privacy.delta, 1 / job.privacy.delta));
     return out;
   }
   if (job.cohort.minimum < kFewSites) {
