@@ -116,6 +116,9 @@ void ReadMetrics(YamlMap map, const JobSpec::Privacy& privacy, JobSpec::Metrics*
   const double usual = privacy.noise_multiplier * (site ? 1 : kUnitMetricNoise);
   out->loss_bound = map.NumberOr("loss_bound", 8, 1e-3, 1e3);
   out->noise_multiplier = map.NumberOr("noise_multiplier", usual, 0, site ? 60 : 1e6);
+  if (!site && out->noise_multiplier != 0 && out->noise_multiplier < kLeastMetricNoise)
+    map.Mistake("noise_multiplier",
+                fmt::format("expected 0 or at least {}, got {}", kLeastMetricNoise, out->noise_multiplier));
 }
 
 /// n, t, m, nC, h of every roster that the job allows.
@@ -158,10 +161,6 @@ void CheckUnit(YamlMap& map, const JobSpec& job, uint64_t elements) {
   }
   const auto grid = GradientGrid::Make({elements, job.privacy.unit_clip, job.privacy.noise_multiplier, 0});
   if (!grid.ok()) map.Mistake("noise_multiplier", Message(grid.status()));
-  const double z = job.metrics.noise_multiplier;
-  if (z != 0 && z < kLeastMetricNoise)
-    map.Mistake("noise_multiplier", fmt::format("metrics.noise_multiplier: expected 0 or at least {}, got {}",
-                                                kLeastMetricNoise, z));
 }
 
 void CheckPrivacy(YamlMap& root, YamlMap& map, const JobSpec& job) {

@@ -20,6 +20,12 @@ struct TrainTask {
   sandbox::Train parameters;
   Floats weights;
 };
+/// A unit that is clipped in the trainer, in the channel's words. \pre not a site
+inline sandbox::UnitPrivacy::Unit TrainerUnit(PrivacyUnit unit) {
+  return unit == PrivacyUnit::kPerson ? sandbox::UnitPrivacy::Unit::kPerson
+                                      : sandbox::UnitPrivacy::Unit::kRecord;
+}
+
 /// Evaluate model `index` of a request.
 struct EvaluateTask {
   Digest request;

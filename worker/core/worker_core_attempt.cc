@@ -193,8 +193,7 @@ namespace {
 std::optional<sandbox::UnitPrivacy> UnitPrivacyOf(const policy::JobSpec& spec) {
   if (!policy::IsPerUnit(spec)) return std::nullopt;
   sandbox::UnitPrivacy out;
-  out.unit = spec.privacy.unit == PrivacyUnit::kPerson ? sandbox::UnitPrivacy::Unit::kPerson
-                                                       : sandbox::UnitPrivacy::Unit::kRecord;
+  out.unit = TrainerUnit(spec.privacy.unit);
   out.clip = spec.privacy.unit_clip;
   out.noise_multiplier = spec.privacy.noise_multiplier;
   out.sampling_rate = spec.privacy.sampling_rate;

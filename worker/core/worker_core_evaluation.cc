@@ -220,10 +220,8 @@ void WorkerCore::ChargeEvaluation(const Digest& request, Instant now) {
 std::optional<sandbox::UnitBounds> WorkerCore::BoundsOfUnit() const {
   if (p_.card.privacy.unit == PrivacyUnit::kSite) return std::nullopt;
   const auto& rule = p_.policy.artefacts.evaluation;
-  return sandbox::UnitBounds{p_.card.privacy.unit == PrivacyUnit::kPerson
-                                 ? sandbox::UnitPrivacy::Unit::kPerson
-                                 : sandbox::UnitPrivacy::Unit::kRecord,
-                             rule.unit_bytes, rule.bound_bits_per_byte, policy::kUnitBitUnits};
+  return sandbox::UnitBounds{TrainerUnit(p_.card.privacy.unit), rule.unit_bytes, rule.bound_bits_per_byte,
+                             policy::kUnitBitUnits};
 }
 
 namespace {
