@@ -33,7 +33,7 @@ WorkerCore::WorkerCore(CoreParams params, crypto::VerifyKey coordinator, const s
     : p_(std::move(params)), coordinator_(std::move(coordinator)), desk_(p_.desk) {
   for (const Record& record : journal) {
     if (const auto* entered = std::get_if<AttemptEntered>(&record)) entered_.insert(entered->id);
-    if (const auto* begun = std::get_if<InputBegun>(&record)) ++begun_[{begun->id.job, begun->id.round}];
+    if (const auto* begun = std::get_if<InputBegun>(&record)) NoteBegun(begun->id);
     if (const auto* adapter = std::get_if<AdapterVerified>(&record))
       chains_[adapter->job][adapter->round] = adapter->adapter;
     if (const auto* taken = std::get_if<DecisionTaken>(&record))
@@ -44,7 +44,12 @@ WorkerCore::WorkerCore(CoreParams params, crypto::VerifyKey coordinator, const s
     if (const auto* said = std::get_if<ResultSaid>(&record))
       said_.insert_or_assign(said->message.body.id.job, said->message);
   }
+  // What the journal has forgotten, put back from a copy, the ledger still knows.
+  for (const policy::LedgerEntry& entry : p_.ledger->entries())
+    if (entry.charge.kind == ChargeKind::kDelta) NoteBegun(entry.charge.attempt);
 }
+
+void WorkerCore::NoteBegun(const AttemptId& id) { begun_[{id.job, id.round}].insert(id.attempt); }
 
 void WorkerCore::Say(LogLine::Level level, std::string text) {
   if (level != LogLine::Level::kInfo) last_error_ = text;

@@ -127,6 +127,7 @@ class WorkerCore {
     EncodingPlan plan;
     LedgerCharge charge;
     std::optional<Instant> deadline;
+    bool woken = false;  // goes on where an earlier process was
     bool charging = false;
     bool uploading = false;
     uint64_t sent_bytes = 0;
@@ -178,6 +179,9 @@ class WorkerCore {
 
   // worker_core_attempt.cc
   void OnOffer(const secagg::Signed<secagg::Offer>& offer, Instant now);
+  void RefuseContradicting(const secagg::Signed<secagg::Offer>& offer, const Status& why);
+  void NoteBegun(const AttemptId& id);
+  Status CheckFollows(const AttemptId& id) const;
   Status CheckFresh(const Job& job, const secagg::Offer& offer) const;
   void Enter(Job& job, const secagg::Signed<secagg::Offer>& offer, Instant now);
   StatusOr<Open> MakeOpen(const Job& job, const secagg::Signed<secagg::Offer>& offer,
@@ -263,7 +267,7 @@ class WorkerCore {
   // From the journal, grown as it grows.
   std::set<AttemptId> entered_;
   std::map<AttemptId, StepTaken> steps_;  // the newest of each attempt that was not left
-  std::map<std::pair<JobId, RoundIndex>, uint32_t> begun_;
+  std::map<std::pair<JobId, RoundIndex>, std::set<AttemptIndex>> begun_;  // paid for, or on their way
   std::map<JobId, JobStanding> standings_;
   std::map<JobId, std::map<RoundIndex, Digest>> chains_;
   std::map<JobId, secagg::Signed<secagg::Result>> said_;  // the newest result that the coordinator signed

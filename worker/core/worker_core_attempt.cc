@@ -62,6 +62,15 @@ void WorkerCore::RefuseOffer(const Signed<secagg::Offer>& offer, DropoutCode cod
   fx_.send.push_back(Dropout{offer.body.id, code, refusal});
 }
 
+/// An offer against what was signed as the newest result: both are kept.
+void WorkerCore::RefuseContradicting(const Signed<secagg::Offer>& offer, const Status& why) {
+  if (const auto said = said_.find(offer.body.id.job);
+      said != said_.end() && refused_offers_kept_ < kMaxRefusedOffersKept)
+    KeepEvidence(said->second.body.id, "result", secagg::Canonical(said->second.body),
+                 said->second.signature);
+  RefuseOffer(offer, DropoutCode::kProtocolViolation, why);
+}
+
 void WorkerCore::KeepAccepted(const std::map<std::string, Evidence>& accepted) {
   for (const auto& [name, evidence] : accepted) Keep(evidence);
 }
@@ -104,10 +113,11 @@ void WorkerCore::OnOffer(const Signed<secagg::Offer>& offer, Instant now) {
   if (verdict != Verdict::kEligible) {
     return RefuseOffer(offer, AwayCode(*job), PermissionDenied("this region does not take part in the job"));
   }
+  if (const Status follows = CheckFollows(id); !follows.ok()) return RefuseContradicting(offer, follows);
   // A newer attempt or round says that the open one is over. Its sum may still be on the way, though: then
   // the offer waits, because it starts from what that sum makes.
   if (const auto said = said_.find(id.job);
-      said != said_.end() && id.round > said->second.body.id.round && AwaitsSum(id.job)) {
+      said != said_.end() && said->second.body.id != id && AwaitsSum(id.job)) {
     held_.insert_or_assign(id.job, offer);
     return;
   }
@@ -115,6 +125,16 @@ void WorkerCore::OnOffer(const Signed<secagg::Offer>& offer, Instant now) {
   if (FindAsleep(id) == nullptr) GiveUp(id.job);  // another attempt that slept
   walks_.erase(id.job);
   Enter(*job, offer, now);
+}
+
+/// A round has one result: once one is signed, nothing else of that round or of one before it is offered.
+/// Without this, another attempt of the round would end the one whose sum is still to be recomputed.
+Status WorkerCore::CheckFollows(const AttemptId& id) const {
+  const auto said = said_.find(id.job);
+  if (said == said_.end() || said->second.body.id == id || said->second.body.id.round < id.round)
+    return OkStatus();
+  return secagg::Refuse(RefusalCode::kWrongAttempt, "round {} is over: its result was signed",
+                        said->second.body.id.round);
 }
 
 Status WorkerCore::CheckFresh(const Job& job, const secagg::Offer& offer) const {
@@ -125,9 +145,9 @@ Status WorkerCore::CheckFresh(const Job& job, const secagg::Offer& offer) const 
   const auto begun = begun_.find({offer.id.job, offer.id.round});
   const uint32_t allowed =
       std::min(p_.policy.cohort.max_attempts_per_round, job.facts.spec.cohort.attempts_per_round);
-  if (begun != begun_.end() && begun->second >= allowed)
+  if (begun != begun_.end() && begun->second.size() >= allowed)
     return secagg::Refuse(RefusalCode::kAttempts, "{} attempts of round {} were paid for already",
-                          begun->second, offer.id.round);
+                          begun->second.size(), offer.id.round);
   return OkStatus();
 }
 
@@ -145,7 +165,9 @@ StatusOr<WorkerCore::Open> WorkerCore::MakeOpen(const Job& job, const Signed<sec
 void WorkerCore::Enter(Job& job, const Signed<secagg::Offer>& offer, Instant now) {
   const AttemptId id = offer.body.id;
   const bool asleep = FindAsleep(id) != nullptr;
-  if (!asleep && entered_.contains(id)) {
+  // Paid for is entered, whatever a journal that was put back from a copy remembers: keys, noise and masks of
+  // that attempt may have left, and another vector of it would be a second release for one charge.
+  if (!asleep && (entered_.contains(id) || PaidFor(id) != nullptr)) {
     Say(LogLine::Level::kWarning,
         fmt::format("{}: entered before, and lost: waiting for the next", id.Brief()));
     fx_.send.push_back(Dropout{id, DropoutCode::kShuttingDown, RefusalCode::kNone});
@@ -154,14 +176,7 @@ void WorkerCore::Enter(Job& job, const Signed<secagg::Offer>& offer, Instant now
   if (const Status fresh = asleep ? OkStatus() : CheckFresh(job, offer.body); !fresh.ok())
     return RefuseOffer(offer, DropoutCode::kProtocolViolation, fresh);
   const StatusOr<bool> here = HaveAdapter(job, offer, now);
-  if (!here.ok()) {
-    // An offer of another adapter than the last round made contradicts what was signed then: both are kept.
-    if (const auto said = said_.find(id.job);
-        said != said_.end() && refused_offers_kept_ < kMaxRefusedOffersKept)
-      KeepEvidence(said->second.body.id, "result", secagg::Canonical(said->second.body),
-                   said->second.signature);
-    return RefuseOffer(offer, DropoutCode::kProtocolViolation, here.status());
-  }
+  if (!here.ok()) return RefuseContradicting(offer, here.status());
   if (!*here) return;
   if (asleep) return Wake(job, offer, now);
 
@@ -336,7 +351,7 @@ void WorkerCore::MayBegin(const JobId& id, Instant now) {
   }
   open.charging = true;
   // An earlier process may have paid for this attempt and sent nothing.
-  if (const policy::LedgerEntry* paid = PaidFor(offer.id); paid != nullptr)
+  if (const policy::LedgerEntry* paid = open.woken ? PaidFor(offer.id) : nullptr; paid != nullptr)
     return Begin(
         id, {offer.id, ChargeKind::kDelta, OkStatus(), paid->epsilon_before, paid->epsilon_after, paid->hash},
         now);
@@ -389,7 +404,7 @@ void WorkerCore::Begin(const JobId& id, const ChargeOutcome& outcome, Instant no
   Carry(open, *std::move(effects), now);
   fx_.records.emplace_back(InputBegun{outcome.id});
   Witness({outcome.id, {}, {}, {}}, outcome.ledger_head);
-  ++begun_[{id, outcome.id.round}];
+  NoteBegun(outcome.id);
   open.uploading = true;
   fx_.commands.push_back(StartUpload{outcome.id, open.plan, job->delta->delta, job->delta->metrics,
                                      p_.random->Seed(), *std::move(masks)});
@@ -436,6 +451,8 @@ void WorkerCore::OnUploadEnded(const UploadEnded& ended, Instant now) {
       return Close(ended.id.job);  // the coordinator goes on without this worker, and knows it
     case StatusCode::kAborted:     // not whole before a restart: it cannot be made again
       return Leave(ended.id.job, DropoutCode::kShuttingDown, RefusalCode::kNone, now);
+    case StatusCode::kInvalidArgument:  // the coordinator contradicts itself about what it has stored
+      return Leave(ended.id.job, DropoutCode::kProtocolViolation, RefusalCode::kNone, now);
     case StatusCode::kResourceExhausted:
     case StatusCode::kDataLoss:
       return Leave(ended.id.job, DropoutCode::kStorageFull, RefusalCode::kNone, now);

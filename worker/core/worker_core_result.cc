@@ -87,6 +87,10 @@ void WorkerCore::ReleaseHeld(Instant now) {
 StatusOr<bool> WorkerCore::HaveAdapter(Job& job, const Signed<secagg::Offer>& offer, Instant) {
   const RoundIndex round = offer.body.id.round;
   if (!job.adapter) RETURN_IF_ERROR(MakeFirstAdapter(job));
+  // The chain outlives the process, the adapter in memory does not.
+  if (!job.chain.empty() && round < job.chain.rbegin()->first)
+    return secagg::Refuse(RefusalCode::kWrongAttempt, "round {} is over: this worker has verified round {}",
+                          round, job.chain.rbegin()->first - 1);
   if (const auto known = job.chain.find(round);
       known != job.chain.end() && known->second != offer.body.adapter)
     return secagg::Refuse(RefusalCode::kModel,
@@ -97,9 +101,6 @@ StatusOr<bool> WorkerCore::HaveAdapter(Job& job, const Signed<secagg::Offer>& of
     return secagg::Refuse(RefusalCode::kModel,
                           "the adapter of round {} is not the one that was announced with the sum", round);
   if (job.adapter->blob->round == round) return true;
-  if (round < job.adapter->blob->round)
-    return secagg::Refuse(RefusalCode::kWrongAttempt, "round {} is over: this worker has verified round {}",
-                          round, job.adapter->blob->round - 1);
   walks_.insert_or_assign(job.id(), Walk{offer, nullptr, offer.body.adapter, round});
   fx_.commands.push_back(Fetch{offer.body.adapter, AdapterBlobBytes(job.layout)});
   return false;
@@ -127,6 +128,10 @@ StatusOr<KnownAdapter> WorkerCore::Remake(const Job& job, const Open& open, cons
   if (made.hash != open.result->new_adapter)
     return InvalidArgument("it makes adapter {}, announced was {}", made.hash.brief(),
                            open.result->new_adapter.brief());
+  if (const auto known = job.chain.find(made.blob->round);
+      known != job.chain.end() && known->second != made.hash)
+    return InvalidArgument("it makes adapter {} of round {}, verified was {}", made.hash.brief(),
+                           made.blob->round, known->second.brief());
   return made;
 }
 

@@ -104,6 +104,7 @@ void WorkerCore::Wake(Job& job, const Signed<secagg::Offer>& offer, Instant now)
   if (!open.ok()) return RefuseOffer(offer, DropoutCode::kPolicyRefused, open.status());
   auto node = asleep_.extract(id.job);
   open->accepted = std::move(node.mapped().state.accepted);
+  open->woken = true;
   open->deadline = now + WholeAttempt(offer.body.deadlines);
   GoOn(open_.insert_or_assign(id.job, *std::move(open)).first->second, std::move(node.mapped()), now);
 }

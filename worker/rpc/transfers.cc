@@ -290,7 +290,7 @@ void Upload::SendAll() {
   if (status.ok()) {
     const std::chrono::duration<double> took = std::chrono::steady_clock::now() - began;
     spdlog::info("{}: {} bytes are up in {:.1f} s over {} connections, {} bytes were sent again", id_.Brief(),
-                 total_bytes_, took.count(), connections, sent - total_bytes_);
+                 total_bytes_, took.count(), connections, sent - std::min(sent, total_bytes_));
     Digest sha256;
     {
       const std::lock_guard lock(mutex_);

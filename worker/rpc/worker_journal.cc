@@ -217,7 +217,16 @@ Status WorkerJournal::ReadAll(ByteView content, uint64_t anchored, Digest* head_
 
 Status WorkerJournal::CheckAnchor(const std::optional<AnchorPoint>& anchor, const Digest& head_there,
                                   bool accept) {
-  if (!anchor || (anchor->count <= end_.count && anchor->head == head_there)) return OkStatus();
+  // A journal gets its anchor before its first record, so one with records has had an anchor.
+  if (!anchor && end_.count == 0) return WriteAnchor(anchor_path_, end_);
+  if (!anchor && !accept)
+    return FailedPrecondition(
+        "{}: has {} records, and its anchor {} is not there: the journal may have been put back from a copy, "
+        "and "
+        "rounds that it has forgotten must not be gone on with. Mount or put back the anchor; if it is lost, "
+        "start once with --accept-rollback to drop the open rounds",
+        path_.string(), end_.count, anchor_path_.string());
+  if (anchor && anchor->count <= end_.count && anchor->head == head_there) return OkStatus();
   if (!accept)
     return FailedPrecondition(
         "{}: older than its anchor {} ({} records, {} are anchored): it was put back from a copy. Rounds "

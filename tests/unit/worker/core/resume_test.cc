@@ -41,6 +41,12 @@ void ExpectDoneWithAll(Federation& f) {
   }
 }
 
+std::set<std::string> KeptNames(const Region& region) {
+  std::set<std::string> out;
+  for (const Evidence& evidence : region.evidence) out.insert(evidence.name);
+  return out;
+}
+
 TEST(WorkerResumeTest, KilledWhileTrainingItTrainsAgainAndIsASurvivor) {
   Federation f;
   Region& region = *f.regions[1];
@@ -248,13 +254,105 @@ TEST(WorkerResumeTest, AnAttemptThatNobodyGoesOnWithIsGivenUpInTime) {
   EXPECT_EQ(region.Sent<Dropout>().back().code, DropoutCode::kShuttingDown);
 }
 
-// ---- A result was signed, and the process died before its sum was checked.
+// ---- A journal that was put back from a copy, or wiped: the ledger still knows what was paid for.
 
-std::set<std::string> KeptNames(const Region& region) {
-  std::set<std::string> out;
-  for (const Evidence& evidence : region.evidence) out.insert(evidence.name);
-  return out;
+TEST(WorkerResumeTest, AnAttemptThatOnlyTheLedgerRemembersIsNotEnteredAgain) {
+  Federation f;
+  f.PlayFirstAttempt();
+  Region& region = *f.regions[1];
+  ASSERT_EQ(region.encoded.size(), 1u);
+  region.journal.clear();
+  region.sealed.clear();
+  region.Start();
+  region.sent.clear();
+  region.Receive(JobNotice{f.signed_job, true, 0});
+  f.Publish(*FirstAdapter(f.layout, f.job.id, f.job.spec.seed));
+  region.Receive(f.SignedOffer(0, 0));
+  EXPECT_TRUE(region.Sent<Signed<secagg::Advert>>().empty());
+  ASSERT_EQ(region.Sent<Dropout>().size(), 1u);
+  EXPECT_EQ(region.Sent<Dropout>()[0].code, DropoutCode::kShuttingDown);
+  EXPECT_EQ(region.encoded.size(), 1u) << "a second vector for one charge";
 }
+
+TEST(WorkerResumeTest, AttemptsThatOnlyTheLedgerRemembersCountAgainstTheRound) {
+  Federation f;
+  f.StartAll();
+  Region& region = *f.regions[1];
+  for (AttemptIndex attempt = 0; attempt < 3; ++attempt)  // as many as the job allows
+    ASSERT_OK(region.ledger->Charge(region.now, *policy::RoundCharge(f.job.spec, f.MakeOffer(0, attempt))));
+  region.Start();
+  region.Receive(JobNotice{f.signed_job, true, 0});
+  region.Receive(f.SignedOffer(0, 3));
+  EXPECT_TRUE(region.Sent<Signed<secagg::Advert>>().empty());
+  ASSERT_FALSE(region.Sent<Dropout>().empty());
+  EXPECT_EQ(region.Sent<Dropout>().back().refusal, secagg::RefusalCode::kAttempts);
+}
+
+TEST(WorkerResumeTest, WhatWasPaidForAndGoneOnWithCountsOnce) {
+  Federation f;
+  Region& region = *f.regions[1];
+  region.hold_training = true;
+  f.PlayFirstAttempt();
+  ASSERT_OK(region.ledger->Charge(region.now, *policy::RoundCharge(f.job.spec, f.round().offer())));
+  ASSERT_OK(region.ledger->Charge(region.now, *policy::RoundCharge(f.job.spec, f.MakeOffer(0, 1))));
+  region.hold_training = false;
+  f.Restart(2);
+  region.FinishTraining();
+  region.Receive(AttemptAborted{{f.job.id, 0, 0}, 9});
+  region.Receive(f.SignedOffer(0, 2));  // the third that is paid for, of three
+  EXPECT_EQ(region.core->status().attempt, (AttemptId{f.job.id, 0, 2}));
+}
+
+// ---- A round has one result.
+
+TEST(WorkerResumeTest, AFinishedRoundIsNotEnteredAgainAfterARestart) {
+  Federation f;
+  const AdapterBlob first = f.adapter;
+  f.PlayFirstAttempt();
+  Region& region = *f.regions[0];
+  ASSERT_EQ(region.Sent<ResultAck>().size(), 1u);
+  // The result itself is forgotten, as that of a round further back is; the adapter that was verified is not.
+  std::erase_if(region.journal, [](const Record& r) { return std::holds_alternative<ResultSaid>(r); });
+  region.Start();
+  region.Receive(JobNotice{f.signed_job, true, 0});
+  region.sent.clear();
+  f.Publish(first);
+  region.Receive(f.SignedOffer(0, 1));
+  EXPECT_TRUE(region.Sent<Signed<secagg::Advert>>().empty());
+  ASSERT_FALSE(region.Sent<Dropout>().empty());
+  EXPECT_EQ(region.Sent<Dropout>().back().refusal, secagg::RefusalCode::kWrongAttempt);
+  EXPECT_EQ(region.encoded.size(), 1u);
+}
+
+TEST(WorkerResumeTest, AnotherAttemptOfARoundWhoseResultIsSignedDoesNotEndTheCheckOfItsSum) {
+  for (const bool restart : {false, true}) {
+    Federation f;
+    f.lie_about_result = true;
+    Region& region = *f.regions[0];
+    region.hold_fetch = true;
+    const AdapterBlob first = f.adapter;
+    f.PlayFirstAttempt();
+    ASSERT_EQ(region.JournalCount<ResultSaid>(), 1u);
+    const AdapterBlob next = f.adapter;
+    if (restart) {
+      region.Start();
+      region.Receive(JobNotice{f.signed_job, true, 0});
+    }
+    region.sent.clear();
+    f.Publish(first);
+    region.Receive(f.SignedOffer(0, 1));
+    EXPECT_TRUE(region.Sent<Signed<secagg::Advert>>().empty()) << restart;
+    ASSERT_FALSE(region.Sent<Dropout>().empty()) << restart;
+    EXPECT_EQ(region.Sent<Dropout>()[0].refusal, secagg::RefusalCode::kWrongAttempt) << restart;
+    EXPECT_EQ(KeptNames(region), (std::set<std::string>{"offer", "result"})) << "both as evidence";
+    f.Publish(next);
+    region.FinishFetch();
+    if (restart) region.Receive(f.SignedOffer(0, 0));
+    EXPECT_EQ(region.JournalCount<JobHalted>(), 1u) << "the lie is found all the same: " << restart;
+  }
+}
+
+// ---- A result was signed, and the process died before its sum was checked.
 
 /// Region 1 has the signed result of round 0 and not yet its sum.
 Region& KilledBeforeTheSum(Federation& f, bool gently = false) {

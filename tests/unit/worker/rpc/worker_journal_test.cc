@@ -162,6 +162,34 @@ TEST(WorkerJournalTest, AJournalThatWasPutBackFromACopyIsRefusedUntilThatIsAccep
   EXPECT_FALSE(WorkerJournal::Open(path, anchor).value()->rolled_back());
 }
 
+TEST(WorkerJournalTest, AJournalWithRecordsAndWithoutItsAnchorIsRefusedUntilThatIsAccepted) {
+  const TempDir folder;
+  const auto path = folder / "journal.bin", anchor = folder / "anchor";
+  ASSERT_OK(WorkerJournal::Open(path, anchor));
+  EXPECT_TRUE(std::filesystem::exists(anchor)) << "it is there before the first record";
+  std::filesystem::remove(anchor);  // nothing was recorded: nothing can have been forgotten
+  ASSERT_OK(WorkerJournal::Open(path, anchor).value()->Append(Sample()));
+  std::filesystem::remove(anchor);
+  EXPECT_THAT(WorkerJournal::Open(path, anchor).status(),
+              HasStatus(StatusCode::kFailedPrecondition, "--accept-rollback"));
+  EXPECT_FALSE(std::filesystem::exists(anchor)) << "asking twice changes nothing";
+  EXPECT_TRUE(WorkerJournal::Open(path, anchor, true).value()->rolled_back());
+  EXPECT_FALSE(WorkerJournal::Open(path, anchor).value()->rolled_back());
+}
+
+TEST(WorkerJournalTest, KilledBetweenTheFirstRecordAndItsAnchorItOpensAsUsual) {
+  const TempDir folder;
+  const auto path = folder / "journal.bin", anchor = folder / "anchor";
+  ASSERT_OK(WorkerJournal::Open(path, anchor));
+  const Bytes before = *ReadFile(anchor);
+  ASSERT_OK(WorkerJournal::Open(path, anchor).value()->Append(Sample()));
+  ASSERT_OK(WriteFileAtomically(anchor, ByteView(before), 0600));
+  const auto journal = WorkerJournal::Open(path, anchor);
+  ASSERT_OK(journal);
+  EXPECT_FALSE((*journal)->rolled_back());
+  EXPECT_EQ((*journal)->records().size(), Sample().size());
+}
+
 TEST(WorkerJournalTest, AFileThatIsNoJournalIsRefused) {
   const TempDir folder;
   ASSERT_OK(WriteFileAtomically(folder / "journal.bin", std::string_view("something else entirely")));
