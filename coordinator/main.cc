@@ -3,6 +3,7 @@
 #include <CLI/CLI.hpp>
 #include <cstdio>
 
+#include "common/heap.h"
 #include "common/logging.h"
 #include "common/process.h"
 #include "common/version.h"
@@ -44,6 +45,7 @@ int Run(const std::string& config_file, bool verbose, const sigset_t& signals) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  concordat::KeepHeapSmall();  // a hundred uploads at once leave holes between what stays
   concordat::tls::RequireTls13();
   CLI::App app{"Runs rounds of a federation and holds nothing worth stealing."};
   std::string config;

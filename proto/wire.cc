@@ -301,7 +301,7 @@ void ToProto(const Signed<secagg::Delivery>& in, pb::Delivery* out) {
   for (const auto& row : in.body.rows) {
     auto* to = out->add_rows();
     to->set_dealer(row.dealer);
-    CommitmentsOut(row.commitments, to->mutable_commitments());
+    CommitmentsOut(*row.commitments, to->mutable_commitments());
     to->set_signature(TextOf(row.signature));
     to->set_ciphertext(TextOf(row.ciphertext));
   }
@@ -320,7 +320,7 @@ StatusOr<Signed<secagg::Delivery>> FromProto(const pb::Delivery& in) {
     RETURN_IF_ERROR(SiteFrom(row.dealer(), &to.dealer, "rows.dealer"));
     RETURN_IF_ERROR(Above(previous, to.dealer, "rows.dealer"));
     previous = to.dealer;
-    RETURN_IF_ERROR(CommitmentsInto(row.commitments(), &to.commitments));
+    RETURN_IF_ERROR(CommitmentsInto(row.commitments(), &to.commitments.Change()));
     RETURN_IF_ERROR(CopyFixed(row.signature(), &to.signature, "rows.signature"));
     RETURN_IF_ERROR(CopyFixed(row.ciphertext(), &to.ciphertext, "rows.ciphertext"));
   }

@@ -36,8 +36,7 @@ grpc::Status ToPeer(const Status& status) {
   return tls::ToGrpc(MakeStatus(status.code(), out));
 }
 
-grpc::ServerBidiReactor<pb::WorkerMessage, pb::CoordinatorMessage>* FederationService::Session(
-    grpc::CallbackServerContext* context) {
+SessionReactor* FederationService::Session(grpc::CallbackServerContext* context) {
   return StartSession(hub_, context);
 }
 

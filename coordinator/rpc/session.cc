@@ -16,6 +16,15 @@ namespace {
 constexpr size_t kMaxQueued = 1024;
 constexpr size_t kMaxVersionText = 64;
 
+grpc::ByteBuffer Serialised(const pb::CoordinatorMessage& message) {
+  grpc::ByteBuffer out;
+  bool own = false;
+  const grpc::Status status =
+      grpc::SerializationTraits<pb::CoordinatorMessage>::Serialize(message, &out, &own);
+  if (!status.ok()) spdlog::critical("a message does not serialise: {}", status.error_message());
+  return out;
+}
+
 class Session;
 
 /// What the hub holds: outlives the reactor, which is gone once gRPC is done with it.
@@ -35,7 +44,7 @@ class Link final : public SessionLink {
   Session* session_;  // guarded by mutex_
 };
 
-class Session final : public grpc::ServerBidiReactor<pb::WorkerMessage, pb::CoordinatorMessage> {
+class Session final : public SessionReactor {
  public:
   Session(Hub& hub, grpc::CallbackServerContext* context)
       : hub_(hub), context_(context), link_(std::make_shared<Link>(this)) {
@@ -91,7 +100,7 @@ class Session final : public grpc::ServerBidiReactor<pb::WorkerMessage, pb::Coor
     delete this;
   }
 
-  void Queue(pb::CoordinatorMessage message) {
+  void Queue(grpc::ByteBuffer message) {
     const std::lock_guard lock(mutex_);
     if (ended_) return;
     if (queue_.size() >= kMaxQueued) {
@@ -100,7 +109,7 @@ class Session final : public grpc::ServerBidiReactor<pb::WorkerMessage, pb::Coor
       context_->TryCancel();
       return;
     }
-    hub_.traffic().AddDown(worker_.id, message.ByteSizeLong());
+    hub_.traffic().AddDown(worker_.id, message.Length());
     queue_.push_back(std::move(message));
     WriteNext();
   }
@@ -129,9 +138,12 @@ class Session final : public grpc::ServerBidiReactor<pb::WorkerMessage, pb::Coor
 
   /// \param handed whether the hub has the message, and will say when it wants the next
   Status OnMessage(bool* handed) {
-    hub_.traffic().AddUp(worker_.id, in_.ByteSizeLong());
-    if (!greeted_) return OnHello();
-    ASSIGN_OR_RETURN(FromWorker message, FromProto(in_));
+    hub_.traffic().AddUp(worker_.id, in_.Length());
+    pb::WorkerMessage wire;
+    if (!grpc::SerializationTraits<pb::WorkerMessage>::Deserialize(&in_, &wire).ok())
+      return InvalidArgument("a message that does not parse");
+    if (!greeted_) return OnHello(wire);
+    ASSIGN_OR_RETURN(FromWorker message, FromProto(wire));
     if (auto* event = std::get_if<WorkerEvent>(&message)) {
       *handed = true;
       hub_.Event(worker_.id, link_, std::move(*event));
@@ -142,9 +154,9 @@ class Session final : public grpc::ServerBidiReactor<pb::WorkerMessage, pb::Coor
     return OkStatus();
   }
 
-  Status OnHello() {
-    if (in_.kind_case() != pb::WorkerMessage::kHello) return FailedPrecondition("expected a hello first");
-    const pb::WorkerHello& hello = in_.hello();
+  Status OnHello(const pb::WorkerMessage& first) {
+    if (first.kind_case() != pb::WorkerMessage::kHello) return FailedPrecondition("expected a hello first");
+    const pb::WorkerHello& hello = first.hello();
     // It goes into the log and into answers to people.
     const auto plain = [](char c) { return c > ' ' && c < 0x7f; };
     if (hello.version().size() > kMaxVersionText ||
@@ -166,7 +178,7 @@ class Session final : public grpc::ServerBidiReactor<pb::WorkerMessage, pb::Coor
     answer.mutable_hello()->set_protocol(kProtocolVersion);
     answer.mutable_hello()->set_version(std::string(kVersion));
     answer.mutable_hello()->set_charter(wire::BytesOf(hub_.charter().hash));
-    Queue(std::move(answer));
+    Queue(Serialised(answer));
     hub_.Connected(worker_, link_);
     return OkStatus();
   }
@@ -175,18 +187,18 @@ class Session final : public grpc::ServerBidiReactor<pb::WorkerMessage, pb::Coor
   grpc::CallbackServerContext* const context_;
   const std::shared_ptr<Link> link_;
   WorkerInfo worker_;
-  pb::WorkerMessage in_;
+  grpc::ByteBuffer in_;
   bool greeted_ = false;  // reads come one after the other
   std::mutex mutex_;
-  std::deque<pb::CoordinatorMessage> queue_;  // guarded by mutex_; the front is being written
-  bool writing_ = false;                      // guarded by mutex_
-  bool ended_ = false;                        // guarded by mutex_
-  bool finished_ = false;                     // guarded by mutex_
-  Status why_;                                // guarded by mutex_
+  std::deque<grpc::ByteBuffer> queue_;  // guarded by mutex_; the front is being written
+  bool writing_ = false;                // guarded by mutex_
+  bool ended_ = false;                  // guarded by mutex_
+  bool finished_ = false;               // guarded by mutex_
+  Status why_;                          // guarded by mutex_
 };
 
 void Link::Send(std::shared_ptr<const ToWorkerMessage> message) {
-  pb::CoordinatorMessage out = ToProto(*message);
+  grpc::ByteBuffer out = Serialised(ToProto(*message));
   const std::lock_guard lock(mutex_);
   if (session_ != nullptr) session_->Queue(std::move(out));
 }
@@ -203,8 +215,7 @@ void Link::Taken() {
 
 }  // namespace
 
-grpc::ServerBidiReactor<pb::WorkerMessage, pb::CoordinatorMessage>* StartSession(
-    Hub& hub, grpc::CallbackServerContext* context) {
+SessionReactor* StartSession(Hub& hub, grpc::CallbackServerContext* context) {
   return new Session(hub, context);
 }
 

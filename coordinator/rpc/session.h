@@ -12,11 +12,14 @@ namespace concordat::coordinator {
 
 /// Begins a worker's stream: verifies who it is, exchanges hellos, then hands every checked message to the
 /// hub. The reactor deletes itself when gRPC is done with it.
-grpc::ServerBidiReactor<pb::WorkerMessage, pb::CoordinatorMessage>* StartSession(
-    Hub& hub, grpc::CallbackServerContext* context);
+SessionReactor* StartSession(Hub& hub, grpc::CallbackServerContext* context);
 
-/// Streams a blob from `offset` in chunks of at most 1 MiB. InvalidArgument for a name or offset that does
-/// not fit, NotFound, PermissionDenied as Hub::CheckReader, DataLoss; Unavailable when the caller is gone.
+/// Of a file in one message. Each reader has two under way, and a hundred may read at once.
+inline constexpr size_t kBlobChunkBytes = 64 << 10;
+
+/// Streams a blob from `offset` in chunks of at most kBlobChunkBytes. InvalidArgument for a name or offset
+/// that does not fit, NotFound, PermissionDenied as Hub::CheckReader, DataLoss; Unavailable when the caller
+/// is gone.
 template <typename Chunk, typename Sent>
 Status StreamBlob(Hub& hub, const SpiffeId& caller, const std::string& name, uint64_t offset,
                   grpc::ServerWriter<Chunk>& writer, const Sent& sent) {
@@ -28,7 +31,7 @@ Status StreamBlob(Hub& hub, const SpiffeId& caller, const std::string& name, uin
     return InvalidArgument("offset: expected at most {}, got {}", view.size(), offset);
   do {
     Chunk chunk;
-    const size_t n = std::min<uint64_t>(kMaxChunkBytes, view.size() - offset);
+    const size_t n = std::min<uint64_t>(kBlobChunkBytes, view.size() - offset);
     chunk.set_offset(offset);
     chunk.set_total(view.size());
     chunk.set_data(view.data() + offset, n);

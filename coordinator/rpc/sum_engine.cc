@@ -1,10 +1,9 @@
 #include "coordinator/rpc/sum_engine.h"
 
-#include <malloc.h>
-
 #include <algorithm>
 
 #include "aggregation/adapter_steps.h"
+#include "common/heap.h"
 #include "common/logging.h"
 #include "policy/job_privacy.h"
 #include "privacy/mechanism/encoder.h"
@@ -35,13 +34,6 @@ void Unmask(ModularSum& sum, const std::vector<secagg::MaskKey>& keys) {
   std::vector<std::jthread> others;
   for (size_t i = 1; i < threads; ++i) others.emplace_back(work, i * share);
   work(0);
-}
-
-/// What uploads have left free in the heap goes back to the system before the vectors of a result are made.
-void ReturnFreeMemory() {
-#ifdef __GLIBC__
-  ::malloc_trim(0);
-#endif
 }
 
 }  // namespace
@@ -139,7 +131,7 @@ StatusOr<SumFinished> SumEngine::MakeAdapter(const SumOrder& order) {
   const policy::JobSpec& spec = *order.spec;
   ASSIGN_OR_RETURN(const EncodingPlan plan, policy::EncodingFor(spec, order.offer));
   ASSIGN_OR_RETURN(const AdapterLayout layout, AdapterLayout::Make(spec.base_model.shape, spec.adapter));
-  ReturnFreeMemory();
+  ReturnFreeMemory();  // what uploads have left free, before the vectors of a result are made
   Unmask(sum, order.work.keys);
   SumFinished out;
   out.id = order.id;

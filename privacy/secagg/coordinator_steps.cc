@@ -118,12 +118,14 @@ void CoordinatorRound::Machine::EnterInput(CoordinatorEffects& effects) {
   std::vector<std::pair<SiteIndex, std::vector<ShareCommitment>>> dealers;
   for (const auto& [site, shares] : state_.shares) dealers.emplace_back(site, shares.body.commitments);
   state_.t2 = TranscriptT2(state_.t1, dealers);
+  std::map<SiteIndex, SharedValue<std::vector<ShareCommitment>>> commitments;  // n of n entries, for n sites
+  for (auto& [site, list] : dealers) commitments.emplace(site, std::move(list));
   for (SiteIndex to : state_.u2) {
     const auto column = static_cast<size_t>(std::ranges::lower_bound(state_.u1, to) - state_.u1.begin());
     Delivery delivery{state_.offer.id, to, state_.t1, {}};
     for (const auto& [site, shares] : state_.shares) {
       delivery.rows.push_back(
-          {site, shares.body.commitments, shares.signature, shares.body.ciphertexts[column]});
+          {site, commitments.at(site), shares.signature, shares.body.ciphertexts[column]});
     }
     Broadcast(effects, {to}, std::move(delivery));
   }

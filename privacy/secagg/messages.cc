@@ -101,7 +101,7 @@ Bytes Canonical(const Delivery& m) {
   w.Count(m.rows.size());
   for (const Delivery::Row& row : m.rows) {
     w.U8(row.dealer);
-    Put(w, row.commitments);
+    Put(w, *row.commitments);
     w.Raw(row.signature);
     w.Raw(row.ciphertext);
   }

@@ -10,8 +10,9 @@
 #include "common/canonical.h"
 #include "common/ids.h"
 #include "common/secret.h"
+#include "common/shared_value.h"
+#include "privacy/crypto/key_agreement.h"
 #include "privacy/crypto/signature.h"
-#include "privacy/crypto/x25519.h"
 
 // The messages of one attempt, steps 0 to 9, as checked domain structs (docs/SECURE_AGGREGATION.md).
 //
@@ -21,8 +22,8 @@
 // a receiver refuses anything else.
 namespace concordat::secagg {
 
+using crypto::AgreementPublic;
 using crypto::Signature;
-using crypto::X25519Public;
 
 /// A body with its sender's signature under T::kDomain.
 template <typename T>
@@ -71,9 +72,9 @@ struct Advert {
   static constexpr std::string_view kDomain = "concordat/v1/advert";
   AttemptId id;
   SiteIndex site = 0;
-  X25519Public channel_key{};  // carries the encrypted shares
-  X25519Public mask_key{};     // gives the pairwise masks
-  Digest seed_hash;            // SHA-256 of the self-mask seed b_i
+  AgreementPublic channel_key{};  // carries the encrypted shares
+  AgreementPublic mask_key{};     // gives the pairwise masks
+  Digest seed_hash;               // SHA-256 of the self-mask seed b_i
   Digest t0;
   Digest ledger_head;
 };
@@ -119,9 +120,9 @@ struct Delivery {
   static constexpr std::string_view kDomain = "concordat/v1/delivery";
   struct Row {
     SiteIndex dealer = 0;
-    std::vector<ShareCommitment> commitments;
-    Signature signature{};         // the dealer's, over its Shares body
-    ShareCiphertext ciphertext{};  // for `to`
+    SharedValue<std::vector<ShareCommitment>> commitments;  // the same in every site's delivery
+    Signature signature{};                                  // the dealer's, over its Shares body
+    ShareCiphertext ciphertext{};                           // for `to`
   };
   AttemptId id;
   SiteIndex to = 0;

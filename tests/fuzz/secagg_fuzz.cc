@@ -37,7 +37,7 @@ void FuzzOne(uint8_t kind, ByteView rest) {
     Delivery delivery = attempt.Waiting<Delivery>(1).body;
     for (Delivery::Row& row : delivery.rows) {
       if (!rest.empty() && rest[0] % 3 != row.dealer % 3) continue;
-      Edit(std::span(row.commitments), rest);
+      Edit(std::span(row.commitments.Change()), rest);
       Edit(std::span<uint8_t>(row.ciphertext), rest);
       if (rest.size() > 1 && rest[1] % 7 == 0) row.dealer = rest[1];
     }
