@@ -1,4 +1,5 @@
 #include <CLI/CLI.hpp>
+#include <map>
 #include <memory>
 
 #include "cli/context.h"
@@ -18,6 +19,17 @@ StatusOr<std::string> RootFingerprint(const std::string& folder) {
                    ReadTextFile(std::filesystem::path(folder) / "ca" / "root.pem", 64 << 10));
   ASSIGN_OR_RETURN(const crypto::Certificate root, crypto::Certificate::FromPem(pem));
   return root.fingerprint().hex();
+}
+
+/// --keys of both kinds of node.
+void AddKeysOption(CLI::App* init, crypto::SignatureProfile& keys) {
+  static const std::map<std::string, crypto::SignatureProfile> kKinds = {
+      {"ed25519", crypto::SignatureProfile::kEd25519}, {"p256", crypto::SignatureProfile::kP256}};
+  init->add_option(
+          "--keys", keys,
+          "ed25519, or p256 for sites whose rules want NIST's curves; all nodes of a charter have one kind")
+      ->transform(CLI::CheckedTransformer(kKinds))
+      ->default_str("ed25519");
 }
 
 struct RegionOptions {
@@ -104,6 +116,7 @@ void AddRegionVerbs(CLI::App& app, Context& context) {
     init->add_option("--worker", options->init.worker_name, "name of the worker")->capture_default_str();
     init->add_option("--operator", options->init.operator_name, "name of the operator")
         ->capture_default_str();
+    AddKeysOption(init, options->init.keys);
     init->callback([&context, options] {
       context.run = [&context, options] { return RunRegionInit(context, *options); };
     });
@@ -132,6 +145,7 @@ void AddRegionVerbs(CLI::App& app, Context& context) {
   init->add_option("--dns", options->init.dns_names, "host name under which it is reached (repeat for more)");
   init->add_option("--ip", options->init.ip_addresses, "address under which it is reached (repeat for more)");
   init->add_option("--listen", options->init.listen, "host:port to listen on")->capture_default_str();
+  AddKeysOption(init, options->init.keys);
   init->callback([&context, options] {
     context.run = [&context, options] { return RunCoordinatorInit(context, *options); };
   });

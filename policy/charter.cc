@@ -68,6 +68,13 @@ crypto::RootLookup CharterRoots(const Charter& charter) {
 
 StatusOr<crypto::PeerIdentity> CheckPeer(const Charter& charter, std::string_view pem_chain, Instant now) {
   ASSIGN_OR_RETURN(crypto::PeerIdentity peer, crypto::VerifyPeerChain(pem_chain, CharterRoots(charter), now));
+  ASSIGN_OR_RETURN(const crypto::VerifyKey key, crypto::VerifyKey::FromSpki(peer.spki));
+  ASSIGN_OR_RETURN(const crypto::VerifyKey ours, crypto::VerifyKey::FromSpki(charter.coordinator.spki));
+  if (key.profile() != ours.profile()) {
+    return PermissionDenied("{}: its key is {}, the charter's are {}: make it anew with the charter's kind",
+                            peer.id.ToString(), crypto::SignatureProfileName(key.profile()),
+                            crypto::SignatureProfileName(ours.profile()));
+  }
   if (peer.id.role() != Role::kCoordinator) {
     if (charter.Member(peer.id.jurisdiction()) == nullptr) {
       return PermissionDenied("{}: '{}' is no member of the charter", peer.id.ToString(),

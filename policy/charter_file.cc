@@ -55,7 +55,7 @@ Bytes ReadPublicKey(YamlMap& map) {
   return map.Parsed("key", Bytes(), [](const std::string& text) -> StatusOr<Bytes> {
     const auto key = crypto::VerifyKey::FromPem(text);
     if (!key.ok()) {
-      return InvalidArgument("expected an Ed25519 public key in PEM: {}", Message(key.status()));
+      return InvalidArgument("expected an Ed25519 or P-256 public key in PEM: {}", Message(key.status()));
     }
     return key->spki();
   });
@@ -96,6 +96,26 @@ CharterFlow ReadFlow(YamlMap map) {
   return flow;
 }
 
+/// The curve of the sites' key agreement follows from the coordinator's key, so all have one kind.
+void CheckKindsOfKeys(YamlMap& root, const Charter& charter) {
+  const auto key = crypto::VerifyKey::FromSpki(charter.coordinator.spki);
+  if (!key.ok()) return;  // said where it stands
+  const auto check = [&](std::string_view field, const std::string& pem, const std::string& whose) {
+    const auto certificate = crypto::Certificate::FromPem(pem);
+    if (!certificate.ok()) return;
+    const auto theirs = crypto::VerifyKey::FromSpki(certificate->spki());
+    const std::string_view kind =
+        theirs.ok() ? crypto::SignatureProfileName(theirs->profile()) : "another kind";
+    if (theirs.ok() && theirs->profile() == key->profile()) return;
+    root.Mistake(field,
+                 fmt::format("the root key of '{}' is {}, the coordinator's key is {}; all keys of a charter "
+                             "have one kind (region init --keys, coordinator init --keys)",
+                             whose, kind, crypto::SignatureProfileName(key->profile())));
+  };
+  check("coordinator", charter.coordinator.root_pem, charter.coordinator.id.jurisdiction());
+  for (const CharterMember& member : charter.members) check("members", member.root_pem, member.jurisdiction);
+}
+
 /// What one entry cannot see: the others.
 void CheckTogether(YamlMap& root, const Charter& charter) {
   const auto key_of = [](const std::string& pem) {
@@ -117,6 +137,7 @@ void CheckTogether(YamlMap& root, const Charter& charter) {
     }
   }
   const CharterCoordinator& coordinator = charter.coordinator;
+  CheckKindsOfKeys(root, charter);
   const auto same = roots.find(key_of(coordinator.root_pem));
   const CharterMember* home = charter.Member(coordinator.id.jurisdiction());
   if (home != nullptr && home->root_pem != coordinator.root_pem) {

@@ -47,9 +47,9 @@ StatusOr<crypto::SigningKey> ReadKey(const path& file) {
   return key;
 }
 
-StatusOr<Authority> MakeAuthority(const path& folder, const std::string& jurisdiction, Instant now,
-                                  RandomSource& random) {
-  Authority authority{crypto::SigningKey::Generate(random), ""};
+StatusOr<Authority> MakeAuthority(const path& folder, const std::string& jurisdiction,
+                                  crypto::SignatureProfile keys, Instant now, RandomSource& random) {
+  Authority authority{crypto::SigningKey::Generate(random, keys), ""};
   ASSIGN_OR_RETURN(authority.root_pem,
                    crypto::MakeRootCertificate(authority.key, jurisdiction, now - kClockSkew,
                                                now + kRootLifetime, random));
@@ -76,7 +76,7 @@ StatusOr<std::string> Issue(const Authority& authority, const SpiffeId& id, cons
 Status MakeIdentity(const path& folder, const Authority& authority, const SpiffeId& id,
                     const std::vector<std::string>& dns_names, const std::vector<std::string>& ip_addresses,
                     Instant now, RandomSource& random) {
-  const crypto::SigningKey key = crypto::SigningKey::Generate(random);
+  const crypto::SigningKey key = crypto::SigningKey::Generate(random, authority.key.profile());
   ASSIGN_OR_RETURN(const std::string certificate,
                    Issue(authority, id, key.PublicSpki(), dns_names, ip_addresses, now, random));
   RETURN_IF_ERROR(MakeFolder(folder, kFolderMode));
@@ -111,7 +111,8 @@ Status InitRegion(const path& folder, const RegionInitOptions& options, Instant 
   ASSIGN_OR_RETURN(const std::string worker_yaml, Unpinned(kWorkerExample));
   ASSIGN_OR_RETURN(const std::string operator_yaml, Unpinned(kOperatorExample));
   RETURN_IF_ERROR(PrepareFolder(folder));
-  ASSIGN_OR_RETURN(const Authority authority, MakeAuthority(folder, options.jurisdiction, now, random));
+  ASSIGN_OR_RETURN(const Authority authority,
+                   MakeAuthority(folder, options.jurisdiction, options.keys, now, random));
   RETURN_IF_ERROR(MakeIdentity(folder / "worker", authority, worker, options.dns_names, {}, now, random));
   RETURN_IF_ERROR(MakeIdentity(folder / "operator", authority, person, {}, {}, now, random));
   const Secret32 split_key = random.Seed();
@@ -135,7 +136,8 @@ Status InitCoordinator(const path& folder, const CoordinatorInitOptions& options
   ASSIGN_OR_RETURN(std::string config, Unpinned(kCoordinatorExample));
   config = Replace(std::move(config), "listen: 0.0.0.0:7443", fmt::format("listen: \"{}\"", options.listen));
   RETURN_IF_ERROR(PrepareFolder(folder));
-  ASSIGN_OR_RETURN(const Authority authority, MakeAuthority(folder, options.jurisdiction, now, random));
+  ASSIGN_OR_RETURN(const Authority authority,
+                   MakeAuthority(folder, options.jurisdiction, options.keys, now, random));
   RETURN_IF_ERROR(MakeIdentity(folder / "coordinator", authority, id, options.dns_names, options.ip_addresses,
                                now, random));
   return WriteFileAtomically(folder / "coordinator.yaml", config);

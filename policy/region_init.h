@@ -10,6 +10,7 @@
 #include "common/ids.h"
 #include "common/random.h"
 #include "common/status.h"
+#include "privacy/crypto/signature.h"
 
 // `concordat region init` and its twin for a coordinator: a jurisdiction's own CA and what hangs on it.
 namespace concordat::policy {
@@ -20,6 +21,8 @@ struct RegionInitOptions {
   std::string operator_name = "admin";
   /// Names and addresses that go into the worker's leaf; usually none: workers only dial out.
   std::vector<std::string> dns_names;
+  /// Of all its keys; one charter has one kind.
+  crypto::SignatureProfile keys = crypto::SignatureProfile::kEd25519;
 };
 
 /// Makes the folder of a region:
@@ -39,6 +42,7 @@ struct CoordinatorInitOptions {
   std::vector<std::string> dns_names;     // under which it is reached; at least one of the two
   std::vector<std::string> ip_addresses;  // likewise
   std::string listen = "0.0.0.0:7443";
+  crypto::SignatureProfile keys = crypto::SignatureProfile::kEd25519;
 };
 
 /// Makes the folder of a coordinator: ca/root.key ca/root.pem coordinator/key.pem coordinator/cert.pem

@@ -14,10 +14,15 @@ struct evp_pkey_st;  // OpenSSL's EVP_PKEY
 
 namespace concordat::crypto {
 
-/// The kind of an identity key. A FIPS profile with P-256 gets its own value.
-enum class SignatureProfile : uint8_t { kEd25519 = 1 };
+/// The kind of an identity key. One federation has one kind: that of its coordinator's key.
+enum class SignatureProfile : uint8_t {
+  kEd25519 = 1,  // RFC 8032
+  kP256 = 2      // ECDSA with SHA-256 (FIPS 186-5, section 6), for sites whose rules want NIST's curves
+};
+std::string_view SignatureProfileName(SignatureProfile profile);
 
-/// An Ed25519 signature, R ‖ S (RFC 8032, section 5.1.6).
+/// An Ed25519 signature, R ‖ S (RFC 8032, section 5.1.6), or an ECDSA one, r ‖ s in 32 bytes each, big
+/// endian.
 using Signature = std::array<uint8_t, 64>;
 
 /// Text that holds a secret, e.g. a private key in PEM. Wiped on destruction. Move only.
@@ -50,12 +55,12 @@ class VerifyKey;
 /// thread.
 class SigningKey {
  public:
-  /// A fresh Ed25519 key; takes 32 bytes from `random`.
-  static SigningKey Generate(RandomSource& random);
+  /// A fresh key; takes 32 bytes from `random` (P-256: again where they are no scalar, one draw in 2^32).
+  static SigningKey Generate(RandomSource& random, SignatureProfile profile = SignatureProfile::kEd25519);
   /// The Ed25519 key with this seed (RFC 8032, section 5.1.5).
   static SigningKey FromSeed(const Secret32& seed);
-  /// Reads an unencrypted PKCS#8 "PRIVATE KEY". InvalidArgument when it is none, is encrypted or is not
-  /// Ed25519; the message repeats nothing of it.
+  /// Reads an unencrypted PKCS#8 "PRIVATE KEY". InvalidArgument when it is none, is encrypted or is neither
+  /// Ed25519 nor P-256; the message repeats nothing of it.
   static StatusOr<SigningKey> FromPem(ByteView pem);
 
   SigningKey(SigningKey&&) noexcept = default;
@@ -63,13 +68,15 @@ class SigningKey {
 
   /// PKCS#8 in PEM, unencrypted: for a file of mode 0600.
   SecretText ToPem() const;
-  /// The public key as DER SubjectPublicKeyInfo (RFC 5280, section 4.1.2.7; RFC 8410).
+  SignatureProfile profile() const;
+  /// The public key as DER SubjectPublicKeyInfo (RFC 5280, section 4.1.2.7; RFC 8410; RFC 5480).
   Bytes PublicSpki() const;
   VerifyKey Public() const;
-  /// Signs TaggedMessage(domain, body). Deterministic.
-  /// \param domain what is said, e.g. "concordat/v1/advert": each kind of statement has its own
+  /// Signs TaggedMessage(domain, body). Ed25519 is deterministic; P-256 takes a nonce of OpenSSL's, so that
+  /// the same statement signed again has other bytes: what is compared are bodies. \param domain what is
+  /// said, e.g. "concordat/v1/advert": each kind of statement has its own
   Signature Sign(std::string_view domain, ByteView body) const;
-  /// The plain Ed25519 signature of `message`, without a domain. For published test vectors; the protocol
+  /// The plain signature of `message`, without a domain. For published test vectors; the protocol
   /// uses Sign.
   Signature SignRaw(ByteView message) const;
 
@@ -83,12 +90,13 @@ class SigningKey {
 /// A public identity key. A copy shares it. Any thread.
 class VerifyKey {
  public:
-  /// InvalidArgument unless `spki` is exactly one DER SubjectPublicKeyInfo with an Ed25519 key.
+  /// InvalidArgument unless `spki` is exactly one DER SubjectPublicKeyInfo with an Ed25519 key, or one with
+  /// an uncompressed point of the named curve P-256.
   static StatusOr<VerifyKey> FromSpki(ByteView spki);
   /// Reads a PEM "PUBLIC KEY". InvalidArgument as FromSpki.
   static StatusOr<VerifyKey> FromPem(std::string_view pem);
 
-  SignatureProfile profile() const { return SignatureProfile::kEd25519; }
+  SignatureProfile profile() const;
   const Bytes& spki() const { return spki_; }
   /// SPKI in PEM.
   std::string ToPem() const;
@@ -97,7 +105,7 @@ class VerifyKey {
 
   /// PermissionDenied unless `signature` is this key's over TaggedMessage(domain, body); any length is safe.
   Status Verify(std::string_view domain, ByteView body, ByteView signature) const;
-  /// Checks a plain Ed25519 signature: for published test vectors.
+  /// Checks a plain signature: for published test vectors.
   Status VerifyRaw(ByteView message, ByteView signature) const;
 
   bool operator==(const VerifyKey& other) const { return spki_ == other.spki_; }

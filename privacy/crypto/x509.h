@@ -18,7 +18,7 @@ namespace concordat::crypto {
 /// What a jurisdiction says in a leaf certificate.
 struct CertificateProfile {
   SpiffeId id;
-  /// DER SubjectPublicKeyInfo of the holder; Ed25519.
+  /// DER SubjectPublicKeyInfo of the holder: Ed25519 or P-256.
   Bytes spki;
   /// Names under which clients reach the holder: for coordinators; usually empty for workers.
   std::vector<std::string> dns_names;
@@ -110,10 +110,10 @@ using RootLookup = std::function<StatusOr<std::string>(const std::string& jurisd
 /// other: a certificate that chains to somebody else's root counts for nothing. RFC 5280, section 6, in
 /// OpenSSL's strict mode; the leaf must allow both TLS client and server use, as every leaf here does.
 /// PermissionDenied with the reason: expired, not yet valid, another jurisdiction's or a false root,
-/// self-signed, no or several or a malformed SPIFFE ID, a CA used as leaf, wrong use, not Ed25519.
-/// InvalidArgument when the root that `root_pem_for` gives is no certificate: that is our side's mistake.
-/// Does not look at revocation (a key that must go leaves the roster or the charter) nor at DNS names, and
-/// does not show that the peer holds the key: TLS or a signature must. Any thread.
+/// self-signed, no or several or a malformed SPIFFE ID, a CA used as leaf, wrong use, neither Ed25519 nor
+/// P-256. InvalidArgument when the root that `root_pem_for` gives is no certificate: that is our side's
+/// mistake. Does not look at revocation (a key that must go leaves the roster or the charter) nor at DNS
+/// names, and does not show that the peer holds the key: TLS or a signature must. Any thread.
 StatusOr<PeerIdentity> VerifyPeerChain(std::string_view pem_chain, const RootLookup& root_pem_for,
                                        Instant now);
 

@@ -79,7 +79,8 @@ X509Ptr NewCertificate(EVP_PKEY* key, Instant not_before, Instant not_after, Ran
 
 std::string SignAndWrite(X509* cert, const SigningKey& key) {
   // Ed25519 hashes by itself: no digest is named.
-  Require(X509_sign(cert, key.handle(), nullptr) > 0, "X509_sign");
+  const EVP_MD* digest = key.profile() == SignatureProfile::kEd25519 ? nullptr : EVP_sha256();
+  Require(X509_sign(cert, key.handle(), digest) > 0, "X509_sign");
   const BioPtr bio = WriteBio();
   Require(PEM_write_bio_X509(bio.get(), cert) == 1, "PEM_write_bio_X509");
   return ToStringBytes(BioContent(bio.get()));

@@ -36,9 +36,9 @@ Digest CommitShare(ShareKind kind, SiteIndex dealer, SiteIndex holder, const Sec
   return crypto::TaggedHash("concordat/v1/share-commitment", body.view());
 }
 
-StatusOr<Secret32> ShareKey(const Secret32& own_secret, const X25519Public& peer, const Digest& t1,
-                            SiteIndex dealer, SiteIndex holder) {
-  ASSIGN_OR_RETURN(const Secret32 agreed, crypto::X25519Agree(own_secret, peer));
+StatusOr<Secret32> ShareKey(const Secret32& own_secret, const AgreementPublic& peer, const Digest& t1,
+                            SiteIndex dealer, SiteIndex holder, crypto::AgreementCurve curve) {
+  ASSIGN_OR_RETURN(const Secret32 agreed, crypto::Agree(own_secret, peer, curve));
   const std::array<uint8_t, 7> info = {'s', 'h', 'a', 'r', 'e', dealer, holder};
   return crypto::HkdfSha256(agreed.view(), t1.view(), info);
 }

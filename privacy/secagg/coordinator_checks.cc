@@ -15,11 +15,11 @@ bool Contains(const std::vector<SiteIndex>& sites, SiteIndex site) {
   return std::ranges::binary_search(sites, site);
 }
 
-// An agreement with any fixed key shows a point of low order.
-bool IsLowOrder(const X25519Public& key) {
+// An agreement with any fixed key shows a point of low order, and on P-256 what is no point.
+bool IsLowOrder(const AgreementPublic& key, crypto::AgreementCurve curve) {
   Secret32 probe;
   probe.mutable_view()[0] = 8;
-  return !crypto::X25519Agree(probe, key).ok();
+  return !crypto::Agree(probe, key, curve).ok();
 }
 
 Status CheckOpened(const std::vector<OpenedShare>& opened, const std::vector<SiteIndex>& dealers,
@@ -65,11 +65,11 @@ Status CheckAdvert(const Advert& advert, const CoordinatorState& state) {
   if (advert.t0 != state.t0) return Refuse(kTranscript, "site {} saw another offer", advert.site);
   if (advert.channel_key == advert.mask_key)
     return Refuse(kDuplicateKey, "site {} has one key for both uses", advert.site);
-  if (IsLowOrder(advert.channel_key) || IsLowOrder(advert.mask_key)) {
+  if (IsLowOrder(advert.channel_key, state.curve) || IsLowOrder(advert.mask_key, state.curve)) {
     return Refuse(kDuplicateKey, "site {} has a key of low order", advert.site);
   }
   for (const auto& [site, other] : state.adverts) {
-    for (const X25519Public& key : {other.body.channel_key, other.body.mask_key}) {
+    for (const AgreementPublic& key : {other.body.channel_key, other.body.mask_key}) {
       if (key == advert.channel_key || key == advert.mask_key) {
         return Refuse(kDuplicateKey, "site {} repeats a key of site {}", advert.site, site);
       }
@@ -140,14 +140,14 @@ StatusOr<UnmaskWork> Rebuild(const CoordinatorState& state, SiteIndex& convicted
   }
   for (SiteIndex j : Without(state.u2, state.u3)) {
     ASSIGN_OR_RETURN(const Secret32 secret, RebuildSecret(state, j, &Unmask::mask_key_shares));
-    ASSIGN_OR_RETURN(const X25519Public pub, crypto::X25519PublicOf(secret));
-    if (pub != state.adverts.at(j).body.mask_key) {
+    const auto pub = crypto::PublicOf(secret, state.curve);
+    if (!pub.ok() || *pub != state.adverts.at(j).body.mask_key) {
       convicted = j;
       return Refuse(kBadShare, "the shares of site {} rebuild another mask key than it advertised", j);
     }
     for (SiteIndex i : state.u3) {
-      ASSIGN_OR_RETURN(Secret32 key,
-                       PairwiseMaskKey(secret, state.adverts.at(i).body.mask_key, state.t2, i, j));
+      ASSIGN_OR_RETURN(Secret32 key, PairwiseMaskKey(secret, state.adverts.at(i).body.mask_key, state.t2, i,
+                                                     j, state.curve));
       work.keys.push_back({std::move(key), -PairwiseSign(i, j)});
     }
   }

@@ -16,6 +16,7 @@ struct CoordinatorState {
   CoordinatorPhase phase = CoordinatorPhase::kIdle;
   Offer offer;
   Digest t0, t1, t2;
+  crypto::AgreementCurve curve = crypto::AgreementCurve::kX25519;  // from the coordinator's key
   std::map<SiteIndex, crypto::VerifyKey> keys;
   std::set<SiteIndex> lost;
   std::vector<SiteIndex> u1, u2, u3;

@@ -31,6 +31,7 @@ class CoordinatorRound::Machine {
       : key_(&key), peers_(&peers), chains_(std::move(chains)) {
     state_.offer = std::move(offer);
     state_.t0 = TranscriptT0(state_.offer);
+    state_.curve = crypto::CurveFor(key.profile());
   }
 
   StatusOr<CoordinatorEffects> Start(Instant now);

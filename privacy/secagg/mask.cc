@@ -79,9 +79,9 @@ class OpenSslGroup final : public MaskGroup {
 
 }  // namespace
 
-StatusOr<Secret32> PairwiseMaskKey(const Secret32& own_secret, const crypto::X25519Public& peer,
-                                   const Digest& t2, SiteIndex i, SiteIndex j) {
-  ASSIGN_OR_RETURN(const Secret32 agreed, crypto::X25519Agree(own_secret, peer));
+StatusOr<Secret32> PairwiseMaskKey(const Secret32& own_secret, const crypto::AgreementPublic& peer,
+                                   const Digest& t2, SiteIndex i, SiteIndex j, crypto::AgreementCurve curve) {
+  ASSIGN_OR_RETURN(const Secret32 agreed, crypto::Agree(own_secret, peer, curve));
   const std::array<uint8_t, 6> info = {'m', 'a', 's', 'k', std::min(i, j), std::max(i, j)};
   return crypto::HkdfSha256(agreed.view(), t2.view(), info);
 }

@@ -7,13 +7,13 @@
 
 #include "common/ids.h"
 #include "common/secret.h"
-#include "privacy/crypto/x25519.h"
+#include "privacy/crypto/key_agreement.h"
 
 // Masks of one attempt.
 //
 //   y_i = x_i + G(s_i) + Σ_{j<i} G(k_ij) − Σ_{j>i} G(k_ij)   mod 2^32
 //
-// k_ij = HKDF-SHA256(X25519(mask keys), salt T2, info "mask"‖min(i,j)‖max(i,j)) and s_i = HKDF-SHA256(b_i,
+// k_ij = HKDF-SHA256(Agree(mask keys), salt T2, info "mask"‖min(i,j)‖max(i,j)) and s_i = HKDF-SHA256(b_i,
 // salt T2, info "self"‖i), indices as single bytes. G(k) is AES-256-CTR from counter 0, four bytes an
 // element, little endian: keystream byte 4e belongs to element e, so any part can be made by itself.
 namespace concordat::secagg {
@@ -24,9 +24,10 @@ struct MaskKey {
   int sign = 1;
 };
 
-/// k_ij. InvalidArgument when `peer` is a point of low order.
-StatusOr<Secret32> PairwiseMaskKey(const Secret32& own_secret, const crypto::X25519Public& peer,
-                                   const Digest& t2, SiteIndex i, SiteIndex j);
+/// k_ij. InvalidArgument as crypto::Agree.
+StatusOr<Secret32> PairwiseMaskKey(const Secret32& own_secret, const crypto::AgreementPublic& peer,
+                                   const Digest& t2, SiteIndex i, SiteIndex j,
+                                   crypto::AgreementCurve curve = crypto::AgreementCurve::kX25519);
 /// s_i from the self-mask seed b_i.
 Secret32 SelfMaskKey(const Secret32& seed, const Digest& t2, SiteIndex i);
 /// The sign with which site `i` applies k_ij: +1 for j < i, −1 for j > i.

@@ -11,11 +11,11 @@ namespace {
 
 using enum RefusalCode;
 
-// Every X25519 key of the attempt must differ from every other: a site that repeats another's key, or uses
+// Every agreement key of the attempt must differ from every other: a site that repeats another's key, or uses
 // one key for two purposes, is refused before anything is derived from it.
 class KeyBag {
  public:
-  Status Add(const X25519Public& key, SiteIndex site) {
+  Status Add(const AgreementPublic& key, SiteIndex site) {
     if (keys_.insert(key).second) return OkStatus();
     return Refuse(kDuplicateKey, "site {} repeats a key", site);
   }
@@ -25,7 +25,7 @@ class KeyBag {
   }
 
  private:
-  std::set<X25519Public> keys_;
+  std::set<AgreementPublic> keys_;
   std::set<Digest> hashes_;
 };
 
@@ -51,10 +51,10 @@ StatusOr<Peer> CheckPeer(const Signed<Advert>& advert, std::string_view chain, c
   return Peer{*std::move(key), advert.body};
 }
 
-// A point of low order would give a key that everybody knows.
+// A point of low order would give a key that everybody knows; on P-256, what is no point would give none.
 Status CheckNotLowOrder(const WorkerState& state, const Advert& advert) {
-  if (crypto::X25519Agree(state.channel.secret, advert.channel_key).ok() &&
-      crypto::X25519Agree(state.mask.secret, advert.mask_key).ok()) {
+  if (crypto::Agree(state.channel.secret, advert.channel_key, state.curve).ok() &&
+      crypto::Agree(state.mask.secret, advert.mask_key, state.curve).ok()) {
     return OkStatus();
   }
   return Refuse(kDuplicateKey, "site {} has a key of low order", advert.site);
@@ -140,13 +140,13 @@ Status CheckDeliveryForm(const Delivery& delivery, const WorkerState& state) {
   for (const Delivery::Row& row : delivery.rows) {
     dealers.push_back(row.dealer);
     if (!state.peers.contains(row.dealer)) return Refuse(kOutsideSet, "dealer {} is not in U1", row.dealer);
-    if (!HoldersAreU1(row.commitments, state.peers)) {
+    if (!HoldersAreU1(*row.commitments, state.peers)) {
       return Refuse(kMalformed, "dealer {} has not committed to a share for each site of U1", row.dealer);
     }
     if (row.dealer != state.site) continue;
     const Shares& own = state.shares->body;
     const auto column = std::distance(state.peers.begin(), state.peers.find(state.site));
-    if (row.commitments != own.commitments || row.signature != state.shares->signature ||
+    if (*row.commitments != own.commitments || row.signature != state.shares->signature ||
         row.ciphertext != own.ciphertexts.at(static_cast<size_t>(column))) {
       return Refuse(kOwnMessageChanged, "this worker's own row came back altered");
     }
@@ -164,15 +164,15 @@ Status CheckDeliveryForm(const Delivery& delivery, const WorkerState& state) {
 
 OpenedRow OpenRow(const Delivery::Row& row, const WorkerState& state) {
   const Peer& dealer = state.peers.at(row.dealer);
-  const Signed<Shares> dealt{{state.offer.id, row.dealer, state.t1, row.commitments, {}}, row.signature};
+  const Signed<Shares> dealt{{state.offer.id, row.dealer, state.t1, *row.commitments, {}}, row.signature};
   if (!CheckSignature(dealer.key, dealt).ok()) return {std::nullopt, Complaint::Code::kBadSignature};
-  const auto key =
-      ShareKey(state.channel.secret, dealer.advert.channel_key, state.t1, row.dealer, state.site);
+  const auto key = ShareKey(state.channel.secret, dealer.advert.channel_key, state.t1, row.dealer, state.site,
+                            state.curve);
   if (!key.ok()) return {std::nullopt, Complaint::Code::kCannotDecrypt};
   auto shares = OpenShares(*key, state.t1, row.dealer, state.site, row.ciphertext);
   if (!shares.ok()) return {std::nullopt, Complaint::Code::kCannotDecrypt};
-  const auto mine = std::ranges::find(row.commitments, state.site, &ShareCommitment::holder);
-  if (mine == row.commitments.end() || *mine != shares->Commit(row.dealer, state.site)) {
+  const auto mine = std::ranges::find(*row.commitments, state.site, &ShareCommitment::holder);
+  if (mine == row.commitments->end() || *mine != shares->Commit(row.dealer, state.site)) {
     return {std::nullopt, Complaint::Code::kCommitmentMismatch};
   }
   return {*std::move(shares), {}};
@@ -180,7 +180,7 @@ OpenedRow OpenRow(const Delivery::Row& row, const WorkerState& state) {
 
 Digest TranscriptOf(const Delivery& delivery) {
   std::vector<std::pair<SiteIndex, std::vector<ShareCommitment>>> dealers;
-  for (const Delivery::Row& row : delivery.rows) dealers.emplace_back(row.dealer, row.commitments);
+  for (const Delivery::Row& row : delivery.rows) dealers.emplace_back(row.dealer, *row.commitments);
   return TranscriptT2(delivery.t1, dealers);
 }
 

@@ -34,7 +34,9 @@ class WorkerRound::Machine {
         coordinator_(std::move(coordinator)),
         random_(&random),
         bounds_(std::move(bounds)),
-        ledger_head_(ledger_head) {}
+        ledger_head_(ledger_head) {
+    state_.curve = crypto::CurveFor(coordinator_.profile());
+  }
 
   StatusOr<WorkerEffects> OnOffer(const Signed<Offer>& offer, Instant now);
   StatusOr<WorkerEffects> OnKeys(const Signed<Keys>& keys, Instant now);
@@ -132,8 +134,8 @@ StatusOr<WorkerEffects> WorkerRound::Machine::OnOffer(const Signed<Offer>& offer
   state_.offer = offer.body;
   state_.offer_seen = DigestOf(offer.body);
   state_.t0 = TranscriptT0(offer.body);
-  state_.channel = crypto::GenerateX25519(*random_);
-  state_.mask = crypto::GenerateX25519(*random_);
+  state_.channel = crypto::GenerateKeyPair(*random_, state_.curve);
+  state_.mask = crypto::GenerateKeyPair(*random_, state_.curve);
   state_.seed = random_->Seed();
   state_.advert = Sign(*key_, Advert{bounds_.id, state_.site, state_.channel.pub, state_.mask.pub,
                                      crypto::Sha256(state_.seed.view()), state_.t0, ledger_head_});
@@ -153,7 +155,7 @@ StatusOr<Shares> WorkerRound::Machine::Deal(const WorkerState& next) const {
     const HeldShares held{mask_shares[k].y, random_->Seed(), seed_shares[k].y, random_->Seed()};
     ASSIGN_OR_RETURN(const Secret32 key,
                      ShareKey(next.channel.secret, next.peers.at(holders[k]).advert.channel_key, next.t1,
-                              next.site, holders[k]));
+                              next.site, holders[k], next.curve));
     out.commitments.push_back(held.Commit(next.site, holders[k]));
     out.ciphertexts.push_back(SealShares(key, next.t1, next.site, holders[k], held));
   }
@@ -214,7 +216,7 @@ StatusOr<std::vector<MaskKey>> WorkerRound::Machine::DeriveMasks() const {
     if (dealer == state_.site) continue;
     ASSIGN_OR_RETURN(Secret32 key,
                      PairwiseMaskKey(state_.mask.secret, state_.peers.at(dealer).advert.mask_key, state_.t2,
-                                     state_.site, dealer));
+                                     state_.site, dealer, state_.curve));
     masks.push_back({std::move(key), PairwiseSign(state_.site, dealer)});
   }
   return masks;
@@ -329,6 +331,7 @@ Status WorkerRound::Machine::Adopt(ByteView snapshot) {
     const auto self = FindSelf(state.offer, self_, key_->Public().KeyHash());
     if (!self.ok() || *self != state.site) return DataLoss("the snapshot is not of {}", self_.Brief());
   }
+  state.curve = state_.curve;
   state_ = std::move(state);
   return OkStatus();
 }

@@ -26,6 +26,8 @@ struct WorkerState {
   SiteIndex site = 0;
   Digest t0, t1, t2;
   Instant input_until{};  // the coordinator's deadline for step 5
+  crypto::AgreementCurve curve =
+      crypto::AgreementCurve::kX25519;  // from the coordinator's key; in no snapshot
 
   crypto::X25519KeyPair channel;         // secret wiped once the shares are open
   crypto::X25519KeyPair mask;            // secret wiped once the masks are derived

@@ -339,7 +339,8 @@ const Deviation kDeviations[] = {
      [](Stage& s) { Lie<Delivery>(s, [](Stage&, Delivery& d) { d.rows.erase(d.rows.begin()); }); }},
     {"TheVictimsOwnRowAltered", kVector, kViolation, kOwnMessageChanged, "delivery-refused", UntilDelivery,
      [](Stage& s) {
-       Lie<Delivery>(s, [](Stage&, Delivery& d) { d.rows[0].commitments[2].seed_share.bytes[0] ^= 1; });
+       Lie<Delivery>(s,
+                     [](Stage&, Delivery& d) { d.rows[0].commitments.Change()[2].seed_share.bytes[0] ^= 1; });
      }},
     {"AnotherCiphertextInTheVictimsOwnRow", kVector, kViolation, kOwnMessageChanged, "delivery-refused",
      UntilDelivery,
@@ -347,7 +348,9 @@ const Deviation kDeviations[] = {
     {"AnothersDelivery", kVector, kViolation, kMalformed, "delivery-refused", UntilDelivery,
      [](Stage& s) { s.Tell(1, s.Waiting<Delivery>(2)); }},
     {"ADealerWhoCommittedToFewerShares", kVector, kViolation, kMalformed, "delivery-refused", UntilDelivery,
-     [](Stage& s) { Lie<Delivery>(s, [](Stage&, Delivery& d) { d.rows[3].commitments.pop_back(); }); }},
+     [](Stage& s) {
+       Lie<Delivery>(s, [](Stage&, Delivery& d) { d.rows[3].commitments.Change().pop_back(); });
+     }},
     {"AnotherU2ThanBefore", kAgreement, kViolation, kRepeatDiffers, "delivery-refused",
      [](Stage& s) {
        UntilDelivery(s);
@@ -557,11 +560,11 @@ const BadShares kBadShares[] = {
     {"ACiphertextWithOneBitChanged", 2, kCannotDecrypt, UntilDelivery,
      [](Stage&, Delivery& d) { Row(d, 2).ciphertext[100] ^= 1; }},
     {"CommitmentsThatTheirDealerHasNotSigned", 2, Complaint::Code::kBadSignature, UntilDelivery,
-     [](Stage&, Delivery& d) { Row(d, 2).commitments[0].mask_key_share.bytes[0] ^= 1; }},
+     [](Stage&, Delivery& d) { Row(d, 2).commitments.Change()[0].mask_key_share.bytes[0] ^= 1; }},
     {"CommitmentsOfTheColluderToOtherShares", 4, kCommitmentMismatch, UntilDelivery,
      [](Stage& s, Delivery& d) {
-       Row(d, 4).commitments[0].mask_key_share.bytes[0] ^= 1;
-       const secagg::Shares dealt{d.id, 4, d.t1, Row(d, 4).commitments, {}};
+       Row(d, 4).commitments.Change()[0].mask_key_share.bytes[0] ^= 1;
+       const secagg::Shares dealt{d.id, 4, d.t1, *Row(d, 4).commitments, {}};
        Row(d, 4).signature = s.BySite(4, dealt).signature;
      }},
 };

@@ -239,7 +239,7 @@ class Script {
         delivery.to = static_cast<SiteIndex>(1 + Pick(world_.n()));
         break;
       default:
-        delivery.rows[i].commitments[0].seed_share.bytes[0] ^= 1;
+        delivery.rows[i].commitments.Change()[0].seed_share.bytes[0] ^= 1;
     }
     return delivery;
   }

@@ -111,6 +111,25 @@ TEST(JobTest, ThreeRegionsTrainOneAdapterAndNothingButWhatIsAllowedLeaves) {
   }
 }
 
+// Identities, TLS, signatures and masks on NIST's curve, through the same programs.
+TEST(JobTest, AFederationOfP256KeysMakesAnAdapterThatVerifies) {
+  FederationOptions options;
+  options.keys = crypto::SignatureProfile::kP256;
+  Federation federation(options);
+  federation.Start();
+  const std::string job = federation.Submit(federation.WriteJob({}));
+  auto watch = federation.WatchJob(job);
+  ASSERT_EQ(watch.End(), 0) << watch.last().dump(2);
+  EXPECT_EQ(watch.last().at("state"), "done");
+  ASSERT_EQ(watch.last().at("rounds").size(), 2u);
+  for (const json& round : watch.last().at("rounds")) EXPECT_EQ(round.at("survivors").size(), 3u);
+  EXPECT_EQ(federation.Concordat({"adapter", "verify", job}).code, 0);
+  for (const std::string& region : federation.jurisdictions()) {
+    const std::string worker = (federation.Region(region) / "worker.yaml").string();
+    EXPECT_EQ(federation.Concordat({"receipts", "--worker", worker}).code, 0) << region;
+  }
+}
+
 // Deltas rotated, words of three bytes: through the same programs, and with the same books.
 TEST(JobTest, APackedJobSendsThreeBytesAnElementAndMakesAnAdapterThatVerifies) {
   Federation federation;

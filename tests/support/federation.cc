@@ -178,11 +178,13 @@ void Federation::MakeIdentities() {
   coordinator.jurisdiction = "neutral.example";
   coordinator.ip_addresses = {"127.0.0.1"};
   coordinator.dns_names = {"localhost"};
+  coordinator.keys = options_.keys;
   Must(policy::InitCoordinator(coordinator_folder(), coordinator, clock.Now(), random));
   Must(MakeFolder(root() / "regions"));
   for (const std::string& jurisdiction : options_.jurisdictions) {
     policy::RegionInitOptions region;
     region.jurisdiction = jurisdiction;
+    region.keys = options_.keys;
     Must(policy::InitRegion(Region(jurisdiction), region, clock.Now(), random));
   }
 }

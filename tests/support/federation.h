@@ -10,6 +10,7 @@
 
 #include "aggregation/adapter_layout.h"
 #include "common/bytes.h"
+#include "privacy/crypto/signature.h"
 #include "tests/support/child_process.h"
 #include "tests/support/temp_dir.h"
 
@@ -48,6 +49,8 @@ struct FederationOptions {
   std::string epsilon = "unlimited", unit = "site";
   /// More of the policy's rules for evaluation cells: ", key: value".
   std::string evaluation;
+  /// Of all identities.
+  crypto::SignatureProfile keys = crypto::SignatureProfile::kEd25519;
   /// How long a step waits for a worker whose connection broke.
   std::chrono::milliseconds reconnect_grace{1'000};
   /// Networks that the workers of some regions run in (relay/link.h); the others in the test's.

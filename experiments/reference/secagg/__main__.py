@@ -8,6 +8,7 @@ from pathlib import Path
 from .attempt import FORMAT, Attempt, Plan, attempt_json
 from .bad_cases import case_json, coordinator_cases, worker_cases
 from .components import components_json
+from .p256 import p256_json
 from .packed import packed_json
 
 FOLDER = Path(__file__).resolve().parents[3] / "tests" / "vectors" / "v1"
@@ -37,6 +38,7 @@ def all_files() -> dict[str, dict]:
     files = {f"attempt_{name}.json": attempt_json(a, name in (ONE_LOST.name, TWO_LOST.name))
              for name, a in attempts.items()}  # fmt: skip
     files["components.json"] = components_json()
+    files["p256.json"] = p256_json()
     files["packed.json"] = packed_json(FORMAT)
     pair = attempts[ONE_LOST.name], attempts[TWO_LOST.name]
     for name, cases in (("worker", worker_cases(*pair)), ("coordinator", coordinator_cases(*pair))):

@@ -92,6 +92,34 @@ TEST(CharterTest, PinRefusesAnotherCharterNamingBothHashes) {
               HasStatus(StatusCode::kPermissionDenied, "has not signed"));
 }
 
+TEST(CharterTest, AllKeysHaveOneKind) {
+  World world;
+  const auto root_of = [&](const std::string& name) {
+    return crypto::MakeRootCertificate(
+               crypto::SigningKey::Generate(world.random, crypto::SignatureProfile::kP256), name, Now(),
+               Now() + std::chrono::days(9), world.random)
+        .value();
+  };
+  Charter mixed = world.charter;
+  mixed.members[1].root_pem = root_of("es.example");
+  EXPECT_THAT(ParseCharter(CharterText(mixed), "c"),
+              HasStatus(StatusCode::kInvalidArgument, "the root key of 'es.example' is P-256"));
+  mixed.coordinator.spki =
+      crypto::SigningKey::Generate(world.random, crypto::SignatureProfile::kP256).PublicSpki();
+  EXPECT_THAT(ParseCharter(CharterText(mixed), "c"),
+              HasStatus(StatusCode::kInvalidArgument, "the root key of 'de.example' is Ed25519"));
+  for (CharterMember& member : mixed.members) member.root_pem = root_of(member.jurisdiction);
+  mixed.coordinator.root_pem = root_of("neutral.example");
+  EXPECT_OK(ParseCharter(CharterText(mixed), "c"));
+}
+
+TEST(CheckPeerTest, APeerWithTheOtherKindOfKeyIsRefused) {
+  World world;
+  const auto key = crypto::SigningKey::Generate(world.random, crypto::SignatureProfile::kP256);
+  EXPECT_THAT(CheckPeer(world.charter, world.Leaf(Id("spiffe://es.example/worker/w"), key), Now()),
+              HasStatus(StatusCode::kPermissionDenied, "its key is P-256, the charter's are Ed25519"));
+}
+
 TEST(CharterTest, MembersMustDifferInNameAndRoot) {
   World world;
   Charter twice = world.charter;

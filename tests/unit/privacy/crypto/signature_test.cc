@@ -118,10 +118,10 @@ TEST(SigningKeyTest, RefusesWhatIsNoPlainEd25519Key) {
 }
 
 TEST(SigningKeyTest, RefusesAKeyOfAnotherKindAndAnEncryptedOne) {
-  const KeyHandle p256(EVP_EC_gen("P-256"));
+  const KeyHandle p384(EVP_EC_gen("P-384"));
   const SigningKey ours = Key(1);
   const BioPtr other = WriteBio(), encrypted = WriteBio();
-  ASSERT_EQ(PEM_write_bio_PKCS8PrivateKey(other.get(), p256.get(), nullptr, nullptr, 0, nullptr, nullptr), 1);
+  ASSERT_EQ(PEM_write_bio_PKCS8PrivateKey(other.get(), p384.get(), nullptr, nullptr, 0, nullptr, nullptr), 1);
   char phrase[] = "phrase";
   ASSERT_EQ(PEM_write_bio_PKCS8PrivateKey(encrypted.get(), ours.handle(), EVP_aes_256_cbc(), phrase, 6,
                                           nullptr, nullptr),
@@ -160,6 +160,84 @@ TEST(VerifyKeyTest, RefusesAnythingButOneEd25519Spki) {
   x25519[8] = 0x6e;  // 1.3.101.110: the same 32 bytes as an X25519 key
   EXPECT_EQ(VerifyKey::FromSpki(x25519).status().code(), StatusCode::kInvalidArgument);
   EXPECT_FALSE(VerifyKey::FromSpki(Bytes(70000, 0x30)).ok());
+}
+
+// ---- P-256.
+
+SigningKey P256Key(uint8_t seed) {
+  CtrRandom random(FilledSecret(seed));
+  return SigningKey::Generate(random, SignatureProfile::kP256);
+}
+
+TEST(P256KeyTest, SignsInSixtyFourBytesThatNobodyElsesKeyMade) {
+  const SigningKey key = P256Key(1);
+  EXPECT_EQ(key.profile(), SignatureProfile::kP256);
+  const VerifyKey pub = key.Public();
+  EXPECT_EQ(pub.profile(), SignatureProfile::kP256);
+  const Bytes body = Hex("0102");
+  for (int i = 0; i < 64; ++i) {  // r or s begins with a zero in one of 128
+    const Signature signature = key.Sign("d", body);
+    EXPECT_TRUE(pub.Verify("d", body, signature).ok());
+    EXPECT_FALSE(pub.Verify("e", body, signature).ok());
+    EXPECT_FALSE(pub.Verify("d", Hex("0103"), signature).ok());
+    EXPECT_FALSE(P256Key(2).Public().Verify("d", body, signature).ok());
+    EXPECT_FALSE(Key(1).Public().Verify("d", body, signature).ok());
+    Signature changed = signature;
+    changed[static_cast<size_t>(i)] ^= 1;
+    EXPECT_FALSE(pub.Verify("d", body, changed).ok());
+  }
+  EXPECT_FALSE(pub.Verify("d", body, Signature{}).ok());
+  EXPECT_FALSE(pub.Verify("d", body, ByteView(key.Sign("d", body)).first(63)).ok());
+}
+
+// RFC 6979, A.2.5: the key, and its signature of "sample" with SHA-256.
+TEST(P256KeyTest, TakesAPublishedSignature) {
+  Bytes spki =
+      Hex("3059301306072a8648ce3d020106082a8648ce3d03010703420004"
+          "60fed4ba255a9d31c961eb74c6356d68c049b8923b61fa6ce669622e60f29fb6"
+          "7903fe1008b8bc99a41ae9e95628bc64f2f1b20c2d7e9f5177a3c294d4462299");
+  const auto key = VerifyKey::FromSpki(spki);
+  ASSERT_TRUE(key.ok()) << key.status();
+  const Bytes signature =
+      Hex("efd48b2aacb6a8fd1140dd9cd45e81d69d2c877b56aaf991c34d0ea84eaf3716"
+          "f7cb1c942d657c41d436c7a1b6e29f65f3e900dbb9aff4064dc4ab2f843acda8");
+  EXPECT_TRUE(key->VerifyRaw(AsBytes("sample"), signature).ok());
+  EXPECT_FALSE(key->VerifyRaw(AsBytes("Sample"), signature).ok());
+}
+
+TEST(P256KeyTest, PemGivesTheSameKeyBack) {
+  const SigningKey key = P256Key(1);
+  const auto again = SigningKey::FromPem(key.ToPem().view());
+  ASSERT_TRUE(again.ok()) << again.status();
+  EXPECT_EQ(again->PublicSpki(), key.PublicSpki());
+  EXPECT_TRUE(key.Public().Verify("d", Hex("01"), again->Sign("d", Hex("01"))).ok());
+  const auto pub = VerifyKey::FromPem(key.Public().ToPem());
+  ASSERT_TRUE(pub.ok()) << pub.status();
+  EXPECT_TRUE(*pub == key.Public());
+}
+
+// Two encodings of one key would have two hashes, and rosters pin hashes.
+TEST(P256KeyTest, RefusesEveryOtherEncodingOfItsSpki) {
+  const SigningKey key = P256Key(1);
+  const Bytes spki = key.PublicSpki();
+  ASSERT_EQ(spki.size(), 91u);
+  for (size_t size = 0; size < spki.size(); ++size)
+    EXPECT_FALSE(VerifyKey::FromSpki(ByteView(spki).first(size)).ok()) << size;
+  for (const char* form : {"compressed", "hybrid"}) {
+    const KeyHandle other(EVP_PKEY_dup(key.handle()));
+    ASSERT_EQ(EVP_PKEY_set_utf8_string_param(other.get(), "point-format", form), 1);
+    const Bytes encoded = SpkiOf(other.get());
+    ASSERT_NE(encoded, spki) << form;
+    EXPECT_FALSE(VerifyKey::FromSpki(encoded).ok()) << form;
+  }
+  const KeyHandle named(EVP_PKEY_dup(key.handle()));
+  ASSERT_EQ(EVP_PKEY_set_utf8_string_param(named.get(), "encoding", "explicit"), 1);
+  const Bytes explicit_curve = SpkiOf(named.get());
+  ASSERT_GT(explicit_curve.size(), spki.size());
+  EXPECT_FALSE(VerifyKey::FromSpki(explicit_curve).ok());
+  const BioPtr pem = WriteBio();
+  ASSERT_EQ(PEM_write_bio_PKCS8PrivateKey(pem.get(), named.get(), nullptr, nullptr, 0, nullptr, nullptr), 1);
+  EXPECT_EQ(SigningKey::FromPem(BioContent(pem.get())).status().code(), StatusCode::kInvalidArgument);
 }
 
 }  // namespace

@@ -186,9 +186,9 @@ TEST_F(VerifyPeerChainTest, RefusesAnUnknownCriticalExtension) {
   ExpectRefused(Sign(GoodForgery().With(nid, "critical,DER:0500")), "unhandled critical extension");
 }
 
-TEST_F(VerifyPeerChainTest, RefusesAKeyThatIsNotEd25519) {
-  const KeyHandle p256(EVP_EC_gen("P-256"));
-  ExpectRefused(GoodForgery().Make(de_.key, p256.get()), "expected Ed25519");
+TEST_F(VerifyPeerChainTest, RefusesAKeyThatIsNeitherEd25519NorP256) {
+  const KeyHandle p384(EVP_EC_gen("P-384"));
+  ExpectRefused(GoodForgery().Make(de_.key, p384.get()), "expected Ed25519 or P-256");
 }
 
 TEST_F(VerifyPeerChainTest, RefusesTextThatIsNoChain) {

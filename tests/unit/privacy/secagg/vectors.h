@@ -158,7 +158,7 @@ struct Decoder {
     m.rows.resize(r.Count(255));
     for (Delivery::Row& row : m.rows) {
       row.dealer = r.U8();
-      Read(r, row.commitments);
+      Read(r, row.commitments.Change());
       Read(r, row.signature);
       row.ciphertext = Fixed<kShareCipherBytes>(r.Raw(kShareCipherBytes));
     }

@@ -382,6 +382,31 @@ TEST_F(VectorComponentsTest, DerivedKeysAreTheReferencesFromBothSides) {
   }
 }
 
+TEST(VectorP256Test, AgreementsAndDerivedKeysAreTheReferencesFromBothSides) {
+  constexpr auto kCurve = crypto::AgreementCurve::kP256;
+  const json file = LoadVectors("p256.json");
+  const auto hex = [](const StatusOr<Secret32>& key) { return Hex(key.value().view()); };
+  size_t odd = 0;
+  for (const json& v : file["keys"]) {
+    const SiteIndex i = v["i"], j = v["j"];
+    const Secret32 a = SecretOfJson(v["secret_i"]), b = SecretOfJson(v["secret_j"]);
+    const auto pub_a = Fixed<32>(HexOf(v["public_i"])), pub_b = Fixed<32>(HexOf(v["public_j"]));
+    const Digest salt = DigestOfJson(v["salt"]);
+    odd += v["odd_y_j"].get<bool>();
+    EXPECT_EQ(Hex(crypto::PublicOf(a, kCurve).value()), v["public_i"]);
+    EXPECT_EQ(hex(crypto::Agree(a, pub_b, kCurve)), v["agreed"]);
+    EXPECT_EQ(hex(crypto::Agree(b, pub_a, kCurve)), v["agreed"]);
+    EXPECT_EQ(hex(ShareKey(a, pub_b, salt, i, j, kCurve)), v["share_key_i_to_j"]);
+    EXPECT_EQ(hex(PairwiseMaskKey(a, pub_b, salt, i, j, kCurve)), v["pair_mask_key"]);
+    EXPECT_EQ(hex(PairwiseMaskKey(b, pub_a, salt, j, i, kCurve)), v["pair_mask_key"]);
+  }
+  EXPECT_GT(odd, 0u) << "a coordinate whose point has an odd y";
+  ASSERT_GT(file["no_points"].size(), 8u);
+  const Secret32 secret = SecretOfJson(file["keys"][0]["secret_i"]);
+  for (const json& x : file["no_points"])
+    EXPECT_FALSE(crypto::Agree(secret, Fixed<32>(HexOf(x)), kCurve).ok()) << x;
+}
+
 TEST_F(VectorComponentsTest, FieldAndSharesAreTheReferences) {
   for (const json& v : file_["gf256"]) {
     EXPECT_EQ(Gf256Multiply(v["a"], v["b"]), v["product"].get<int>());

@@ -317,17 +317,17 @@ TEST_F(WorkerDeliveryTest, RefusesWhenItsOwnSharesAreMissingOrAltered) {
   delivery_.rows.erase(delivery_.rows.begin());
   Refused(delivery_, kSelfMissing);
   delivery_ = original;
-  delivery_.rows[0].commitments[1].seed_share = DigestFor("altered");
+  delivery_.rows[0].commitments.Change()[1].seed_share = DigestFor("altered");
   Refused(delivery_, kOwnMessageChanged);
   StillWorks();
 }
 
 TEST_F(WorkerDeliveryTest, RefusesACommitmentListThatIsNotU1) {
   const Delivery original = delivery_;
-  delivery_.rows[1].commitments.pop_back();
+  delivery_.rows[1].commitments.Change().pop_back();
   Refused(delivery_, kMalformed);
   delivery_ = original;
-  delivery_.rows[1].commitments[2].holder = 2;
+  delivery_.rows[1].commitments.Change()[2].holder = 2;
   Refused(delivery_, kMalformed);
   StillWorks();
 }
@@ -343,14 +343,14 @@ TEST_F(WorkerDeliveryTest, ComplainsAboutACiphertextMeantForAnother) {
 }
 
 TEST_F(WorkerDeliveryTest, ComplainsAboutCommitmentsThatTheDealerHasNotSigned) {
-  delivery_.rows[3].commitments[0].seed_share = DigestFor("altered");
+  delivery_.rows[3].commitments.Change()[0].seed_share = DigestFor("altered");
   Complains(4, Complaint::Code::kBadSignature);
 }
 
 TEST_F(WorkerDeliveryTest, ComplainsAboutSharesThatDoNotMatchTheirCommitment) {
   auto& row = delivery_.rows[3];
-  row.commitments[0].seed_share = DigestFor("another share");
-  const Shares dealt{world_.offer.id, 4, delivery_.t1, row.commitments, {}};
+  row.commitments.Change()[0].seed_share = DigestFor("another share");
+  const Shares dealt{world_.offer.id, 4, delivery_.t1, *row.commitments, {}};
   row.signature = Sign(attempt_.key(4), dealt).signature;  // the dealer itself lies
   Complains(4, Complaint::Code::kCommitmentMismatch);
 }

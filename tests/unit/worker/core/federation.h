@@ -86,14 +86,15 @@ struct Root {
   crypto::SigningKey key;
   std::string pem;
 
-  static Root Make(const std::string& jurisdiction, RandomSource& random) {
-    crypto::SigningKey key = crypto::SigningKey::Generate(random);
+  static Root Make(const std::string& jurisdiction, RandomSource& random,
+                   crypto::SignatureProfile keys = crypto::SignatureProfile::kEd25519) {
+    crypto::SigningKey key = crypto::SigningKey::Generate(random, keys);
     auto pem = crypto::MakeRootCertificate(key, jurisdiction, At(-86'400'000), At(86'400'000'000), random);
     EXPECT_OK(pem);
     return {jurisdiction, std::move(key), *pem};
   }
   Party Issue(Role role, const std::string& name, RandomSource& random) const {
-    crypto::SigningKey leaf = crypto::SigningKey::Generate(random);
+    crypto::SigningKey leaf = crypto::SigningKey::Generate(random, key.profile());
     const SpiffeId id = *SpiffeId::Make(jurisdiction, role, name);
     crypto::CertificateProfile profile;
     profile.id = id;
@@ -425,15 +426,16 @@ class Region {
 /// Four regions and a coordinator.
 class Federation {
  public:
-  explicit Federation(std::string_view privacy = "noise_multiplier: 0.05")
+  explicit Federation(std::string_view privacy = "noise_multiplier: 0.05",
+                      crypto::SignatureProfile keys = crypto::SignatureProfile::kEd25519)
       : random_(SeedFor("federation")),
-        neutral_(Root::Make("neutral.example", random_)),
+        neutral_(Root::Make("neutral.example", random_, keys)),
         coordinator(neutral_.Issue(Role::kCoordinator, "main", random_)) {
     charter.name = "test";
     charter.version = 1;
     charter.minimum_cohort = 3;
     for (const char* name : {"a.example", "b.example", "c.example", "d.example"}) {
-      roots_.push_back(Root::Make(name, random_));
+      roots_.push_back(Root::Make(name, random_, keys));
       charter.members.push_back({name, "law", roots_.back().pem});
     }
     charter.coordinator = {coordinator.id, neutral_.pem, coordinator.key.PublicSpki(), "localhost:1",

@@ -1,0 +1,88 @@
+#include <set>
+
+#include "tests/unit/worker/core/federation.h"
+#include "worker/core/worker_core.h"
+
+// Rounds of a federation whose identities are P-256 keys, between real cores: keys and shares are agreed on
+// P-256.
+namespace concordat::worker {
+namespace {
+
+using testing::Federation;
+using testing::Region;
+
+class P256RoundTest : public ::testing::Test {
+ protected:
+  void ExpectPlainSum() {
+    std::vector<uint32_t> sum(*policy::MaskedElements(f_.job.spec));
+    for (const SiteIndex i : f_.round().survivors()) {
+      const std::vector<uint32_t>& x = f_.regions[i - 1u]->encoded.back();
+      for (size_t e = 0; e < sum.size(); ++e) sum[e] += x[e];
+    }
+    const auto plan = policy::EncodingFor(f_.job.spec, f_.round().offer());
+    ASSERT_OK(plan);
+    const auto expected = Decode(*plan, sum, f_.round().survivors().size());
+    ASSERT_OK(expected);
+    EXPECT_EQ(f_.Decoded().mean_delta, expected->mean_delta);
+  }
+
+  Federation f_{"noise_multiplier: 0.05", crypto::SignatureProfile::kP256};
+};
+
+TEST_F(P256RoundTest, SumsExactlyRoundAfterRound) {
+  f_.StartAll();
+  f_.Notify();
+  for (RoundIndex r = 0; r < 2; ++r) {
+    f_.Begin(r, 0);
+    f_.Run();
+    ASSERT_EQ(f_.round().phase(), secagg::CoordinatorPhase::kDone);
+    ASSERT_EQ(f_.round().survivors().size(), 4u);
+    ExpectPlainSum();
+    for (auto& region : f_.regions) EXPECT_EQ(region->Sent<ResultAck>().back().new_adapter, f_.adapter_hash);
+  }
+}
+
+TEST_F(P256RoundTest, ALostSitesMaskKeyIsRebuiltFromItsShares) {
+  f_.regions[2]->hold_uploaded = true;
+  f_.PlayFirstAttempt();
+  ASSERT_EQ(f_.round().phase(), secagg::CoordinatorPhase::kInput);
+  f_.Timeout();
+  f_.Run();
+  ASSERT_EQ(f_.round().phase(), secagg::CoordinatorPhase::kDone);
+  EXPECT_EQ(f_.round().survivors(), (std::vector<SiteIndex>{1, 2, 4}));
+  ExpectPlainSum();
+}
+
+// The curve is in no snapshot: it follows from the coordinator's key.
+TEST_F(P256RoundTest, AWorkerThatWasKilledWhileTrainingGoesOn) {
+  f_.regions[1]->hold_training = true;
+  f_.PlayFirstAttempt();
+  ASSERT_EQ(f_.round().phase(), secagg::CoordinatorPhase::kInput);
+  f_.regions[1]->hold_training = false;
+  f_.Restart(2);
+  f_.Run();
+  ASSERT_EQ(f_.round().phase(), secagg::CoordinatorPhase::kDone);
+  EXPECT_EQ(f_.round().survivors().size(), 4u);
+  ExpectPlainSum();
+}
+
+TEST_F(P256RoundTest, AMaskKeyThatIsNoPointIsRefused) {
+  f_.StartAll();
+  f_.Notify();
+  for (auto& region : f_.regions) region->Receive(f_.SignedOffer(0, 0));
+  secagg::Keys keys{{f_.job.id, 0, 0}, {}, {}};
+  for (auto& region : f_.regions) {
+    keys.adverts.push_back(region->Sent<secagg::Signed<secagg::Advert>>().back());
+    keys.chains.push_back(region->party().chain);
+  }
+  keys.adverts[1].body.mask_key = {};
+  keys.adverts[1].body.mask_key[31] = 1;  // x = 1: the curve has no such point
+  keys.adverts[1] = secagg::Sign(f_.regions[1]->party().key, keys.adverts[1].body);
+  Region& region = *f_.regions[0];
+  region.Receive(secagg::Sign(f_.coordinator.key, keys));
+  EXPECT_TRUE(region.Sent<secagg::Signed<secagg::Shares>>().empty());
+  EXPECT_EQ(region.Sent<Dropout>().back().refusal, secagg::RefusalCode::kDuplicateKey);
+}
+
+}  // namespace
+}  // namespace concordat::worker
