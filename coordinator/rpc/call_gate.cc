@@ -10,9 +10,13 @@
 namespace concordat::coordinator {
 namespace {
 
-constexpr size_t kLeastOfJurisdiction = 16;
-constexpr size_t kLeastOfIdentity = 8;
+constexpr size_t kLeastOfJurisdiction = 24;
+constexpr size_t kLeastOfIdentity = 12;
 constexpr size_t kMostOfIdentity = 32;
+/// One chunk for each of a worker's connections.
+constexpr size_t kLeastOfUpload = 4;
+/// Besides an upload's chunks: questions what is stored, downloads, calls whose end is not counted yet.
+constexpr size_t kBesideUpload = 4;
 constexpr std::string_view kSession = "/Session";  // holds no thread
 
 int64_t NowMs() {
@@ -26,7 +30,9 @@ int64_t NowMs() {
 // Cancelled at twice the share, so that half of what there is for a member is where refusals begin.
 CallCounts::CallCounts(size_t threads, size_t members)
     : most_of_jurisdiction_(std::max(kLeastOfJurisdiction, threads / (2 * std::max<size_t>(1, members)))),
-      most_of_identity_(std::clamp(most_of_jurisdiction_ / 2, kLeastOfIdentity, kMostOfIdentity)) {}
+      most_of_identity_(std::clamp(most_of_jurisdiction_ / 2, kLeastOfIdentity, kMostOfIdentity)),
+      most_of_upload_(std::clamp(threads / std::max<size_t>(1, members), kLeastOfUpload,
+                                 most_of_identity_ - kBesideUpload)) {}
 
 CallCounts::Verdict CallCounts::Begin(const SpiffeId& caller) {
   const size_t own = ++identities_[caller];
@@ -115,7 +121,10 @@ class CallGate::Factory_ final : public grpc::experimental::ServerInterceptorFac
 };
 
 CallGate::CallGate(Identify identify, size_t threads, size_t members, Millis patience)
-    : identify_(std::move(identify)), patience_(patience), counts_(threads, members) {
+    : identify_(std::move(identify)),
+      patience_(patience),
+      counts_(threads, members),
+      most_of_upload_(counts_.most_of_upload()) {
   thread_ = std::thread([this] { Watch(); });
 }
 

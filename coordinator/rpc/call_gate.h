@@ -34,10 +34,14 @@ class CallCounts {
   void End(const SpiffeId& caller);
   size_t most_of_jurisdiction() const { return most_of_jurisdiction_; }
   size_t most_of_identity() const { return most_of_identity_; }
+  /// How many chunks of one upload may be under way: so many are never refused, from a site of each member at
+  /// once, and leave the caller some calls for other things. What is refused was sent in vain.
+  size_t most_of_upload() const { return most_of_upload_; }
 
  private:
   size_t most_of_jurisdiction_;
   size_t most_of_identity_;
+  size_t most_of_upload_;
   std::map<SpiffeId, size_t> identities_;
   std::map<std::string, size_t> jurisdictions_;
 };
@@ -61,6 +65,8 @@ class CallGate {
   /// What the handler asks first: ResourceExhausted when the caller has the most that it may have, kCancelled
   /// when the caller has gone.
   Status Check(const grpc::ServerContextBase& context);
+  /// CallCounts::most_of_upload: what a worker is told before it sends.
+  size_t most_of_upload() const { return most_of_upload_; }
 
  private:
   class Factory_;
@@ -71,7 +77,8 @@ class CallGate {
   const Millis patience_;
   std::mutex mutex_;
   std::condition_variable wake_;
-  CallCounts counts_;                                 // guarded by mutex_
+  CallCounts counts_;  // guarded by mutex_
+  const size_t most_of_upload_;
   std::set<Call*> calls_;                             // guarded by mutex_
   std::set<const grpc::ServerContextBase*> refused_;  // guarded by mutex_
   bool stopping_ = false;                             // guarded by mutex_

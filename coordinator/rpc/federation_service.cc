@@ -84,6 +84,7 @@ grpc::Status FederationService::UploadState(grpc::ServerContext* context,
   const auto stored = hub_.uploads().Stored(*id, peer->id);
   if (!stored.ok()) return ToPeer(stored.status());
   reply->set_stored(*stored);
+  reply->set_chunks(static_cast<uint32_t>(gate_.most_of_upload()));
   return grpc::Status::OK;
 }
 

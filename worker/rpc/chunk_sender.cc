@@ -186,6 +186,7 @@ Status ChunkSender::OnAnswer(Call& call, Time now) {
     RETURN_IF_ERROR(window_.Acknowledged(*call.piece, call.reply.stored(), now));
   } else {
     lane.state = Lane::State::kOpen;
+    if (call.reply.chunks() > 0) window_.LimitPieces(call.reply.chunks());
     if (!std::exchange(lane.answered, true)) {
       first_answer_ = std::min(first_answer_, std::chrono::ceil<Millis>(now - call.begun));
       window_.SetPatience(first_answer_);

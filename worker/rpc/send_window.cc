@@ -17,6 +17,8 @@ void SendWindow::SetPatience(Millis first_answer) {
   patience_ = std::min(kLongestPatience, first_answer + kSlack);
 }
 
+void SendWindow::LimitPieces(size_t most) { most_pieces_ = std::clamp<size_t>(most, 1, kMostPieces); }
+
 /// Drops what is stored from what is to be sent again.
 void SendWindow::Trim() {
   while (!again_.empty() && again_.begin()->first < stored_) {
@@ -40,7 +42,7 @@ std::optional<SendWindow::Piece> SendWindow::Next(uint64_t made, Time now) {
   }
   if (piece.bytes == 0) return std::nullopt;
   const bool far = piece.offset + piece.bytes > stored_ + kSpan && piece.offset > stored_;
-  if (far || (flying_ > 0 && flying_ + piece.bytes > size_)) {
+  if (far || flying_pieces_ >= most_pieces_ || (flying_ > 0 && flying_ + piece.bytes > size_)) {
     was_full_ = true;
     return std::nullopt;
   }
@@ -52,6 +54,7 @@ std::optional<SendWindow::Piece> SendWindow::Next(uint64_t made, Time now) {
     next_ += piece.bytes;
   }
   flying_ += piece.bytes;
+  ++flying_pieces_;
   sent_ += piece.bytes;
   left_ = std::max(left_, piece.offset + piece.bytes);
   return piece;
@@ -59,6 +62,7 @@ std::optional<SendWindow::Piece> SendWindow::Next(uint64_t made, Time now) {
 
 Status SendWindow::Acknowledged(const Piece& piece, uint64_t stored, Time now) {
   flying_ -= piece.bytes;
+  --flying_pieces_;
   acknowledged_ += piece.bytes;
   if (stored >= piece.offset && stored < piece.offset + piece.bytes)
     return InvalidArgument("the coordinator took a chunk and did not store it");
@@ -84,13 +88,16 @@ void SendWindow::Adapt(const Piece& piece, Time now) {
   }
   was_full_ = false;
   const auto share = static_cast<uint64_t>(rate * kPieceSeconds / static_cast<double>(connections_));
-  // Two for each connection fit: the next is there when one is through.
-  const uint64_t most = std::clamp(size_ / (2 * connections_), kSmallestPiece, kLargestPiece);
+  // Two for each connection fit: the next is there when one is through. Fewer and larger ones when so many
+  // may not be under way.
+  const uint64_t most =
+      std::clamp(size_ / std::min(2 * connections_, most_pieces_), kSmallestPiece, kLargestPiece);
   piece_bytes_ = std::clamp(share / kSmallestPiece * kSmallestPiece, kSmallestPiece, most);
 }
 
 void SendWindow::Lost(const Piece& piece) {
   flying_ -= piece.bytes;
+  --flying_pieces_;
   again_.emplace(piece.offset, piece.offset + piece.bytes);
   began_again_at_.reset();
   Trim();

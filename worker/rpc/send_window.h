@@ -25,12 +25,15 @@ class SendWindow {
   using Time = std::chrono::steady_clock::time_point;
   static constexpr uint64_t kLeast = 512 << 10;
   static constexpr uint64_t kFirst = 512 << 10;
-  static constexpr uint64_t kMost = 32 << 20;
+  static constexpr uint64_t kMost = 24 << 20;
   /// How far a piece may lie past what is stored: one connection that stalls holds the others up only then.
   /// The coordinator takes a little more.
   static constexpr uint64_t kSpan = 56 << 20;
   static constexpr uint64_t kSmallestPiece = 64 << 10;
   static constexpr uint64_t kLargestPiece = 1 << 20;  // the schema's bound
+  /// Pieces under way at once. A coordinator of many members takes fewer (LimitPieces) and refuses what is
+  /// beyond, which then was sent in vain.
+  static constexpr size_t kMostPieces = 24;
 
   /// A range of the upload on its way, and what was known when it left.
   struct Piece {
@@ -46,6 +49,8 @@ class SendWindow {
   /// How long a piece may be under way before less is sent. Set from the time that a connection took to give
   /// its first answer, about four round trips; kept between bounds of its own.
   void SetPatience(Millis first_answer);
+  /// No more than `most` pieces are under way at once, but at least one and at most kMostPieces.
+  void LimitPieces(size_t most);
 
   /// The next piece, or none: the window is full, or all of the first `made` bytes is under way or stored.
   /// Pieces that were lost go first.
@@ -90,6 +95,8 @@ class SendWindow {
   uint64_t next_ = 0;                   // first byte never given out
   std::map<uint64_t, uint64_t> again_;  // begin, end of what was lost; apart, all below next_
   uint64_t flying_ = 0;
+  size_t flying_pieces_ = 0;
+  size_t most_pieces_ = kMostPieces;
   uint64_t stored_ = 0;
   uint64_t left_ = 0;
   uint64_t sent_ = 0;

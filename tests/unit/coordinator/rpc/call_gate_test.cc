@@ -50,6 +50,23 @@ TEST(CallCountsTest, AnEndGivesThePlaceBack) {
   for (int i = 0; i < 28; ++i) EXPECT_EQ(counts.Begin(anna), Verdict::kTaken) << i;
 }
 
+TEST(CallCountsTest, NoUploadIsToldToHaveMoreChunksUnderWayThanItsKeyMayHaveCalls) {
+  for (size_t members = 1; members <= 200; ++members) {
+    CallCounts counts(448, members);
+    const size_t most = counts.most_of_upload();
+    EXPECT_GE(most, 4u) << "one for each connection";
+    EXPECT_LE(most + 4, counts.most_of_identity()) << members;
+    if (members <= 112) {
+      EXPECT_LE(members * most, 448u) << "an upload of each member finds its threads";
+    }
+    const SpiffeId worker = *SpiffeId::Make("de", Role::kWorker, "w");
+    for (size_t i = 0; i < most + 4; ++i) EXPECT_EQ(counts.Begin(worker), Verdict::kTaken) << members;
+  }
+  EXPECT_EQ(CallCounts(448, 4).most_of_upload(), 24u);
+  EXPECT_EQ(CallCounts(448, 20).most_of_upload(), 8u);
+  EXPECT_EQ(CallCounts(448, 100).most_of_upload(), 4u);
+}
+
 /// Streams without end, and says when a write did not go through.
 class Endless final : public pb::Jobs::Service {
  public:

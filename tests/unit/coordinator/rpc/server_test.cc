@@ -535,6 +535,7 @@ TEST_F(ServerTest, AnUploadGoesOnWhereItWasAfterARestartOfTheCoordinator) {
   pb::PutChunkReply reply;
   const grpc::Status status = stub->UploadState(&context, request, &reply);
   ASSERT_TRUE(status.ok()) << status.error_message();
+  EXPECT_EQ(reply.chunks(), 24u) << "the share of one of four members";
   EXPECT_EQ(reply.stored(), stored) << "none of it is sent again";
 }
 

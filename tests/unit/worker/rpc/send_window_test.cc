@@ -210,6 +210,59 @@ TEST(SendWindowTest, ALongFatLinkIsFullWithinASecond) {
   EXPECT_LT(took, kTotal / 62.5e6 + 1);
 }
 
+TEST(SendWindowTest, NoMorePiecesAreUnderWayThanTheCoordinatorTakesAndTheyFillTheLinkAllTheSame) {
+  constexpr uint64_t kTotal = 64 * kMiB;
+  SendWindow window(kTotal, kConnections);
+  window.SetPatience(Millis(400));
+  window.LimitPieces(4);
+  size_t most_seen = 0;
+  uint64_t largest = 0;
+  std::queue<Piece> flying;
+  uint64_t stored = 0;
+  double now = 0;
+  while (!window.done()) {
+    while (auto piece = window.Next(kTotal, At(now))) {
+      largest = std::max(largest, piece->bytes);
+      flying.push(*piece);
+    }
+    most_seen = std::max(most_seen, flying.size());
+    ASSERT_FALSE(flying.empty());
+    now += 0.02;
+    stored += flying.front().bytes;
+    ASSERT_OK(window.Acknowledged(flying.front(), stored, At(now)));
+    flying.pop();
+  }
+  EXPECT_EQ(most_seen, 4u);
+  EXPECT_EQ(largest, SendWindow::kLargestPiece) << "few pieces, large ones";
+}
+
+TEST(SendWindowTest, AtLeastOnePieceIsUnderWayAndNeverMoreThanASenderMayHave) {
+  SendWindow one(kMiB, kConnections), many(64 * kMiB, kConnections);
+  one.LimitPieces(0);
+  EXPECT_EQ(All(one, kMiB).size(), 1u);
+  many.LimitPieces(1'000'000);
+  uint64_t stored = 0;
+  for (int i = 0; i < 400 && !many.done(); ++i) {
+    const auto pieces = All(many, 64 * kMiB, At(i));
+    ASSERT_LE(pieces.size(), SendWindow::kMostPieces);
+    for (const Piece& piece : pieces) {
+      stored += piece.bytes;
+      ASSERT_OK(many.Acknowledged(piece, stored, At(i + 0.001)));
+    }
+  }
+  EXPECT_TRUE(many.done());
+}
+
+TEST(SendWindowTest, APlaceIsGivenBackByALossToo) {
+  SendWindow window(10 * kMiB, kConnections);
+  window.LimitPieces(2);
+  for (int i = 0; i < 10; ++i) {
+    const auto pieces = All(window, 10 * kMiB);
+    ASSERT_EQ(pieces.size(), 2u) << i;
+    for (const Piece& piece : pieces) window.Lost(piece);
+  }
+}
+
 TEST(SendWindowTest, ALinkThatSlowsDownIsNotFloodedForLong) {
   constexpr uint64_t kFirst = 64 * kMiB, kTotal = 160 * kMiB;
   SendWindow window(kTotal, kConnections);
