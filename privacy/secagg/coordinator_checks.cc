@@ -61,6 +61,26 @@ StatusOr<Secret32> RebuildSecret(const CoordinatorState& state, SiteIndex dealer
 
 }  // namespace
 
+StatusOr<crypto::VerifyKey> CheckMember(const RosterEntry& member, std::string_view chain,
+                                        const Deadlines& deadlines, const PeerVerifier& peers, Instant now) {
+  const Instant from = now - kClockSkew;
+  const Instant until = now + Millis(deadlines.advert_ms) + Millis(deadlines.shares_ms) +
+                        Millis(deadlines.input_ms) + Millis(deadlines.agreement_ms) +
+                        Millis(deadlines.unmask_ms) + kClockSkew;
+  const auto identity = peers.Verify(chain, from);
+  // What holds at both ends holds between them: a certificate's time is one span.
+  const Status holds = identity.ok() ? peers.Verify(chain, until).status() : identity.status();
+  if (!holds.ok()) {
+    return Refuse(kUntrustedPeer, "{}: its certificate must hold from {} to {}: {}", member.worker.Brief(),
+                  FormatInstant(from), FormatInstant(until), Message(holds));
+  }
+  if (identity->id != member.worker || identity->key_hash != member.key_hash) {
+    return Refuse(kUntrustedPeer, "the chain for {} is {}'s or has another key", member.worker.Brief(),
+                  identity->id.Brief());
+  }
+  return crypto::VerifyKey::FromSpki(identity->spki);
+}
+
 Status CheckAdvert(const Advert& advert, const CoordinatorState& state) {
   if (advert.t0 != state.t0) return Refuse(kTranscript, "site {} saw another offer", advert.site);
   if (advert.channel_key == advert.mask_key)

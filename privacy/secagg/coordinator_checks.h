@@ -19,6 +19,7 @@ struct CoordinatorState {
   crypto::AgreementCurve curve = crypto::AgreementCurve::kX25519;  // from the coordinator's key
   std::map<SiteIndex, crypto::VerifyKey> keys;
   std::set<SiteIndex> lost;
+  std::set<SiteIndex> outdated;  // whose certificate ran out before step 2
   std::vector<SiteIndex> u1, u2, u3;
   std::map<SiteIndex, Signed<Advert>> adverts;
   std::map<SiteIndex, Signed<Shares>> shares;
@@ -27,6 +28,19 @@ struct CoordinatorState {
   std::map<SiteIndex, Signed<Unmask>> unmasks;
   Instant deadline{};
 };
+
+/// By how much the clocks of a region, of its certificate authority and of the coordinator may differ.
+/// Certificates are dated back by more than this when they are made (policy/region_init.cc).
+inline constexpr Millis kClockSkew{4 * 60'000};
+
+/// Every peer verifies every chain again, by its own clock, when the adverts come (step 2), and a site whose
+/// certificate runs out later can neither connect again nor upload. So a member's chain must hold from now
+/// less kClockSkew until the last deadline that an attempt beginning now can have, plus kClockSkew. Without
+/// this one site could run out between the offer and the adverts, and all others would refuse the
+/// coordinator's honest message.
+/// \return the member's key; kUntrustedPeer when the chain does not hold so long, or is another's.
+StatusOr<crypto::VerifyKey> CheckMember(const RosterEntry& member, std::string_view chain,
+                                        const Deadlines& deadlines, const PeerVerifier& peers, Instant now);
 
 Status CheckAdvert(const Advert& advert, const CoordinatorState& state);
 Status CheckShares(const Shares& shares, const CoordinatorState& state);

@@ -64,6 +64,7 @@ class CoordinatorRound::Machine {
   CoordinatorEffects Nothing() const;
 
   void Advance(CoordinatorEffects& effects, Instant now, bool at_deadline);
+  void DropOutdated(Instant now);
   void ReportDropped(CoordinatorEffects& effects) const;
   void EnterShares(CoordinatorEffects& effects);
   void EnterInput(CoordinatorEffects& effects);

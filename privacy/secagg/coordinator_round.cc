@@ -56,14 +56,8 @@ StatusOr<CoordinatorEffects> CoordinatorRound::Machine::Start(Instant now) {
     const RosterEntry& entry = state_.offer.roster[i];
     const auto chain = chains_.find(site);
     if (chain == chains_.end()) return Refuse(kUntrustedPeer, "no chain for {}", entry.worker.Brief());
-    const auto identity = peers_->Verify(chain->second, now);
-    if (!identity.ok())
-      return Refuse(kUntrustedPeer, "{}: {}", entry.worker.Brief(), Message(identity.status()));
-    if (identity->id != entry.worker || identity->key_hash != entry.key_hash) {
-      return Refuse(kUntrustedPeer, "the chain for {} is {}'s or has another key", entry.worker.Brief(),
-                    identity->id.Brief());
-    }
-    ASSIGN_OR_RETURN(crypto::VerifyKey key, crypto::VerifyKey::FromSpki(identity->spki));
+    ASSIGN_OR_RETURN(crypto::VerifyKey key,
+                     CheckMember(entry, chain->second, state_.offer.deadlines, *peers_, now));
     keys.emplace(site, std::move(key));
   }
   state_.keys = std::move(keys);

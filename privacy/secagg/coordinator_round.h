@@ -49,7 +49,7 @@ struct Outgoing {
 struct DroppedSite {
   SiteIndex site = 0;
   CoordinatorPhase phase{};  // the step it missed
-  RefusalCode code{};        // kLate at a deadline, kLost when its connection is gone
+  RefusalCode code{};  // kLate at a deadline, kLost when its connection is gone, kUntrustedPeer: outdated
 };
 
 /// Why an attempt ended without a sum.
@@ -113,7 +113,8 @@ class CoordinatorRound {
   CoordinatorRound(CoordinatorRound&&) noexcept;
   CoordinatorRound& operator=(CoordinatorRound&&) noexcept;
 
-  /// Step 0: the offer to every site. PermissionDenied when a chain is not its roster entry's.
+  /// Step 0: the offer to every site. PermissionDenied when a chain is not its roster entry's, or might not
+  /// outlast the attempt (CheckMember).
   StatusOr<CoordinatorEffects> Start(Instant now);
   StatusOr<CoordinatorEffects> OnAdvert(const Signed<Advert>& advert, Instant now);
   StatusOr<CoordinatorEffects> OnShares(const Signed<Shares>& shares, Instant now);

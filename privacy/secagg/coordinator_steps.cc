@@ -97,9 +97,22 @@ void CoordinatorRound::Machine::Abort(CoordinatorEffects& effects, Aborted abort
 
 void CoordinatorRound::Machine::ReportDropped(CoordinatorEffects& effects) const {
   for (SiteIndex site : Members()) {
-    if (!HasAnswered(site))
-      effects.dropped.push_back({site, state_.phase, state_.lost.contains(site) ? kLost : kLate});
+    if (HasAnswered(site)) continue;
+    const RefusalCode code = state_.outdated.contains(site) ? kUntrustedPeer
+                             : state_.lost.contains(site)   ? kLost
+                                                            : kLate;
+    effects.dropped.push_back({site, state_.phase, code});
   }
+}
+
+/// CheckMember saw to it that no certificate runs out before step 2. But a coordinator may have been away for
+/// longer than any deadline.
+void CoordinatorRound::Machine::DropOutdated(Instant now) {
+  std::erase_if(state_.adverts, [&](const auto& entry) {
+    if (peers_->Verify(chains_.at(entry.first), now + kClockSkew).ok()) return false;
+    state_.outdated.insert(entry.first);
+    return true;
+  });
 }
 
 void CoordinatorRound::Machine::EnterShares(CoordinatorEffects& effects) {
@@ -162,6 +175,7 @@ void CoordinatorRound::Machine::Advance(CoordinatorEffects& effects, Instant now
   // A step may be over as soon as it begins, when those it waits for are lost.
   while (StepIsOver(at_deadline)) {
     at_deadline = false;
+    if (state_.phase == kAdverts) DropOutdated(now);
     const size_t answers = Answers();
     const CoordinatorPhase phase = state_.phase;
     if (phase <= kInput || answers < Needed()) ReportDropped(effects);

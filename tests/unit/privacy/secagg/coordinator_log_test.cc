@@ -363,6 +363,24 @@ TEST_F(CoordinatorLogTest, MissingRepeatedSwappedAndForeignRecordsAreDataLoss) {
               HasStatus(StatusCode::kDataLoss, "without records"));
 }
 
+TEST_F(CoordinatorLogTest, AnAnswerTwiceOrOutsideItsStepIsDataLossAlsoUnderTheRightNumber) {
+  attempt_.RunUntil(kUnmask);
+  const std::vector<Bytes> log = attempt_.log();
+  ASSERT_GT(log.size(), 6u);
+  const auto with = [&](size_t from, CoordinatorPhase after) {
+    auto event = *DecodeEvent(log[from]);
+    event.seq = 3;
+    event.after = after;
+    attempt_.log() = {log[0], log[1], log[2], EncodeEvent(event)};
+    return attempt_.Replayed(4);
+  };
+  EXPECT_THAT(with(1, kAdverts), HasStatus(StatusCode::kDataLoss, "came before"));
+  ASSERT_TRUE(std::holds_alternative<Signed<Shares>>(DecodeEvent(log[6])->what));
+  EXPECT_THAT(with(6, kAdverts), HasStatus(StatusCode::kDataLoss, "outside its step"));
+  EXPECT_THAT(with(0, kAdverts), HasStatus(StatusCode::kDataLoss, "second beginning"));
+  EXPECT_OK(with(3, kAdverts));
+}
+
 TEST_F(CoordinatorLogTest, AnotherPhaseThanTheAnswersLeadToIsDataLoss) {
   attempt_.RunUntil(kUnmask);
   const std::vector<Bytes> log = attempt_.log();

@@ -92,6 +92,9 @@ TEST_F(CoordinatorRoundTest, RefusesAnAdvertWithARepeatedOrWeakKey) {
   body = second.body;
   body.channel_key = {};
   ExpectRefused(coordinator_.OnAdvert(By(2, body), now()), kDuplicateKey);
+  body = second.body;
+  body.mask_key = {};
+  ExpectRefused(coordinator_.OnAdvert(By(2, body), now()), kDuplicateKey);
   StillWorks();
 }
 
@@ -202,6 +205,53 @@ TEST_F(CoordinatorInputTest, RefusesAComplaintThatIsForgedOrAboutNobody) {
   other.t1 = DigestFor("other");
   ExpectRefused(coordinator_.OnComplaint(By(2, other), now()), kTranscript);
   StillWorks();
+}
+
+/// Site 5 says nothing at step 3: it is outside U2.
+class OutsideU2Test : public CoordinatorRoundTest {
+ protected:
+  OutsideU2Test() {
+    attempt_.LoseAt(5, CoordinatorPhase::kShares);
+    attempt_.RunUntil(CoordinatorPhase::kInput);
+  }
+};
+
+TEST_F(OutsideU2Test, ASiteMayNeitherUploadNorComplainNorBeAccused) {
+  ASSERT_EQ(coordinator_.dealers(), (std::vector<SiteIndex>{1, 2, 3, 4}));
+  EXPECT_FALSE(coordinator_.MayUpload(5));
+  EXPECT_TRUE(coordinator_.MayUpload(4));
+  const InputHeader header{world_.offer.id, 5, coordinator_.t2(), 37, DigestFor("y")};
+  ExpectRefused(coordinator_.OnUploaded(5, 37, DigestFor("y"), By(5, header), now()), kOutsideSet);
+  const Complaint by{world_.offer.id, 5, 3, coordinator_.t1(), Complaint::Code::kCannotDecrypt};
+  ExpectRefused(coordinator_.OnComplaint(By(5, by), now()), kOutsideSet);
+  const Complaint against{world_.offer.id, 3, 5, coordinator_.t1(), Complaint::Code::kCannotDecrypt};
+  ExpectRefused(coordinator_.OnComplaint(By(3, against), now()), kOutsideSet);
+  ASSERT_TRUE(attempt_.Run());
+  EXPECT_EQ(attempt_.sum(), attempt_.PlainSum());
+}
+
+TEST_F(CoordinatorInputTest, AnAgreementFromOutsideU3DoesNotCount) {
+  attempt_.LoseAt(5, CoordinatorPhase::kInput);
+  attempt_.RunUntil(CoordinatorPhase::kAgreement);
+  ASSERT_EQ(coordinator_.survivors(), (std::vector<SiteIndex>{1, 2, 3, 4}));
+  const Agreement agreement{world_.offer.id, 5, coordinator_.t2(), coordinator_.survivors()};
+  ExpectRefused(coordinator_.OnAgreement(By(5, agreement), now()), kOutsideSet);
+  EXPECT_EQ(coordinator_.awaited().size(), 4u);
+  ASSERT_TRUE(attempt_.Run());
+  EXPECT_EQ(attempt_.sum(), attempt_.PlainSum());
+}
+
+TEST_F(CoordinatorInputTest, TheSurvivorsAreGivenOutToBeWrittenInTheEffectsThatNameThem) {
+  std::optional<CoordinatorEffects> last;
+  for (SiteIndex site = 1; site <= 5; ++site) {
+    auto effects = coordinator_.OnUploaded(site, 37, DigestFor("y"), By(site, Header(site)), now());
+    ASSERT_TRUE(effects.ok()) << effects.status();
+    last = *std::move(effects);
+    EXPECT_EQ(last->survivors.has_value(), site == 5);
+  }
+  EXPECT_EQ(*last->survivors, (std::vector<SiteIndex>{1, 2, 3, 4, 5}));
+  ASSERT_EQ(last->send.size(), 5u);
+  EXPECT_TRUE(std::holds_alternative<Signed<Survivors>>(*last->send[0].message));
 }
 
 TEST_F(CoordinatorInputTest, AComplaintAfterTheSurvivorsAreFixedIsLate) {
