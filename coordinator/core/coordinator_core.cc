@@ -393,7 +393,7 @@ CoreEffects CoordinatorCore::Settle(CoreEffects fx, Instant now) {
     if (t && (!fx.deadline || *t < *fx.deadline)) fx.deadline = t;
   };
   for (const auto& [id, job] : jobs_) {
-    const auto deadline = job->deadline();
+    const auto deadline = job->deadline(now);
     // An instant that has passed without anything to do does not come again by itself.
     if (deadline && (job->attempt_open() || *deadline > now)) earlier(deadline);
   }

@@ -125,6 +125,8 @@ void JobMachine::OnConnected(const WorkerInfo& worker, Instant now, CoreEffects*
   region.connected = true;
   region.gone_at.reset();
   region.answer = {};
+  region.certificate = OkStatus();
+  region.checked.reset();
   fx->changed.insert(record_.id);
   if (HasEnded(phase_)) return;
   given_up_.erase(worker.id.jurisdiction());
@@ -352,7 +354,7 @@ void JobMachine::Absorb(secagg::LoggedEffects effects, Instant now, CoreEffects*
     fx->sums.push_back({a.id, std::move(*effects.unmask), spec_, a.round->round().offer(), adapter_});
   }
   if (effects.aborted) {
-    Exclude(*effects.aborted, fx);
+    Exclude(effects, fx);
     Abort(ReasonOf(effects.aborted->code), effects.aborted->message, now, fx);
   }
 }
@@ -450,8 +452,8 @@ Status JobMachine::OnSumFinished(const SumFinished& sum, Instant now, CoreEffect
 
 void JobMachine::BeginRound(Instant now) {
   next_attempt_ = 0;
-  convicted_.clear();
   accused_.clear();
+  silent_.clear();
   failure_ = AbortReason::kNone;
   due_ = now;
   not_before_ = now;
@@ -498,7 +500,7 @@ void JobMachine::End(JobPhase phase, AbortReason failure, const std::string& tex
       fmt::format("job {}: {}{}{}", record_.id.brief(), JobPhaseName(phase), text.empty() ? "" : ": ", text));
 }
 
-std::optional<Instant> JobMachine::deadline() const {
+std::optional<Instant> JobMachine::deadline(Instant now) const {
   if (HasEnded(phase_)) return std::nullopt;
   if (attempt_ != nullptr) {
     std::optional<Instant> next = attempt_->deadline;
@@ -507,8 +509,16 @@ std::optional<Instant> JobMachine::deadline() const {
     return next;
   }
   const Instant waited = due_ + Millis(spec_->cohort.wait_ms);
-  // Past both instants only an event can make the job ready.
-  return std::max(not_before_, AllSettled() ? not_before_ : waited);
+  const Instant next = std::max(not_before_, AllSettled() ? not_before_ : waited);
+  if (next > now) return next;
+  // Past both instants only an event can make the job ready, or a certificate that begins to hold.
+  std::optional<Instant> look;
+  for (const auto& [id, region] : regions_) {
+    if (!region.connected || region.certificate.ok() || !region.checked) continue;
+    const Instant again = *region.checked + kCertificateCounts;
+    if (!look || again < *look) look = again;
+  }
+  return look;
 }
 
 std::vector<SpiffeId> JobMachine::Busy() const {

@@ -34,10 +34,19 @@ struct CoreContext {
 /// has an answer from each connected worker, or after cohort.wait with at least the minimum; jurisdictions
 /// that were waited for in vain are not waited for again until one of their workers connects.
 ///
+/// A region whose certificate might run out during an attempt is not offered it (secagg::CheckMember).
+///
 /// After a complaint nobody can tell who lies. The accused sits out the round, unless too few are left
 /// without it. Complaints are remembered for the whole job, by jurisdiction: one that accuses a second time
 /// is left out of the rest of the job; so is one that is accused by a second jurisdiction, if its accuser has
-/// accused nobody else. A convicted site sits out the round. All of this also after a restart.
+/// accused nobody else. A convicted site's jurisdiction is left out of the rest of the job: what convicts is
+/// what it signed.
+///
+/// A site whose silence ends an attempt for which others have paid sits out the round, unless too few are
+/// left without it. Silence can be the network's, and that of more than half the sites is taken for the
+/// coordinator's own. It is counted by jurisdiction: the second one after an upload, or the third of any
+/// kind, within kRecentRounds leaves it out of the rest of the job. All of this also after a restart. A job
+/// with fewer than three jurisdictions left fails.
 ///
 /// Every call appends to the effects given; a refused event returns a status, appends nothing and leaves the
 /// machine as it was. No clock, lock, file or log; not thread-safe.
@@ -75,7 +84,8 @@ class JobMachine {
   /// Offers the next attempt to `roster`. \pre DueRoster gave it.
   void StartAttempt(const std::vector<SpiffeId>& roster, Instant now, CoreEffects* fx);
 
-  std::optional<Instant> deadline() const;
+  /// \param now of the last event: a deadline that has passed by then asks for nothing
+  std::optional<Instant> deadline(Instant now) const;
   const JobRecord& record() const { return record_; }
   const std::shared_ptr<const policy::SignedJob>& signed_job() const { return signed_job_; }
   const policy::JobSpec& spec() const { return *spec_; }
@@ -98,6 +108,19 @@ class JobMachine {
     uint32_t permille = 0;
     DropReason dropped = DropReason::kNone;
     std::optional<Instant> gone_at;  // connection broke; the open attempt waits until here
+    Status certificate;              // of its chain when it was looked at last
+    std::optional<Instant> checked;  // when that was; empty: not on this connection
+  };
+  /// What a certificate was found to be counts for so long. An attempt looks again when it starts.
+  static constexpr Millis kCertificateCounts{60'000};
+  /// A silence is forgotten after so many rounds.
+  static constexpr RoundIndex kRecentRounds = 10;
+  /// Why a jurisdiction is left out of the rest of the job.
+  enum class LeftOut { kComplaints, kConvicted, kSilent };
+  struct Silence {
+    std::string jurisdiction;
+    RoundIndex round = 0;
+    bool uploaded = false;
   };
   struct Attempt {
     AttemptId id;
@@ -112,7 +135,10 @@ class JobMachine {
   StatusOr<secagg::Offer> MakeOffer(const std::vector<SpiffeId>& roster) const;
   uint32_t Minimum() const;
   void SetUp();
+  void CheckCertificates(Instant now, CoreEffects* fx);
   std::vector<SpiffeId> Eligible() const;
+  void TakeBack(CoreEffects* fx);
+  bool Hopeless() const;
   StatusOr<std::vector<SpiffeId>> SoundRoster(const std::vector<SpiffeId>& eligible) const;
   bool AllSettled() const;
   void ResendStep(const SpiffeId& worker, Instant now, CoreEffects* fx);
@@ -123,8 +149,11 @@ class JobMachine {
   void Resume(std::span<const Bytes> log, Instant now);
   void Absorb(secagg::LoggedEffects effects, Instant now, CoreEffects* fx);
   void Abort(AbortReason reason, const std::string& text, Instant now, CoreEffects* fx);
-  void Exclude(const secagg::Aborted& aborted, CoreEffects* fx);
+  void Exclude(const secagg::CoordinatorEffects& effects, CoreEffects* fx);
   void OnComplained(const SpiffeId& accuser, const SpiffeId& accused, CoreEffects* fx);
+  void OnSilence(const std::vector<secagg::DroppedSite>& dropped, secagg::CoordinatorPhase step,
+                 CoreEffects* fx);
+  bool CountSilence(Silence silence);
   void Recall(const std::vector<BlameRecord>& blames);
   bool SitsOut(const SpiffeId& worker) const;
   std::string WhoSitsOut() const;
@@ -146,13 +175,14 @@ class JobMachine {
   Digest adapter_;
   std::vector<RoundRecord> rounds_;
   AttemptIndex next_attempt_ = 0;
-  std::optional<AttemptId> stale_log_;  // of an attempt that does not go on
-  Instant due_;                         // when the next attempt became wanted
-  Instant not_before_;                  // end of the backoff
-  std::set<std::string> given_up_;      // jurisdictions waited for in vain
-  std::set<SpiffeId> convicted_;        // in this round
-  std::set<SpiffeId> accused_;          // in this round, by a complaint that may be a lie
-  std::set<std::string> left_out_;      // jurisdictions, of the rest of the job
+  std::optional<AttemptId> stale_log_;       // of an attempt that does not go on
+  Instant due_;                              // when the next attempt became wanted
+  Instant not_before_;                       // end of the backoff
+  std::set<std::string> given_up_;           // jurisdictions waited for in vain
+  std::set<SpiffeId> accused_;               // in this round, by a complaint that may be a lie
+  std::set<SpiffeId> silent_;                // in this round, when others had paid
+  std::map<std::string, LeftOut> left_out_;  // jurisdictions, of the rest of the job
+  std::vector<Silence> silences_;
   std::vector<std::pair<std::string, std::string>> complaints_;  // accuser's and accused's jurisdictions
   std::map<SpiffeId, Region> regions_;
   std::unique_ptr<Attempt> attempt_;

@@ -4,6 +4,7 @@
 #include "coordinator/core/job_machine.h"
 #include "policy/job_privacy.h"
 #include "policy/worker_bounds.h"
+#include "privacy/secagg/coordinator_checks.h"
 
 // JobMachine: which sites the next attempt is offered to, and when.
 namespace concordat::coordinator {
@@ -15,17 +16,68 @@ bool IsFinal(Verdict v) {
 
 }  // namespace
 
+/// A connection outlives its certificate: whose runs out must not stop the others at every attempt.
+void JobMachine::CheckCertificates(Instant now, CoreEffects* fx) {
+  for (auto& [id, region] : regions_) {
+    if (!region.connected || region.answer.verdict != Verdict::kEligible) continue;
+    if (region.checked && now < *region.checked + kCertificateCounts) continue;
+    const bool was_good = region.certificate.ok();
+    region.certificate = secagg::CheckMember({id, region.info.key_hash}, region.info.chain, spec_->deadlines,
+                                             *context_->peers, now)
+                             .status();
+    region.checked = now;
+    if (region.certificate.ok() == was_good) continue;
+    fx->changed.insert(record_.id);
+    fx->notes.push_back(
+        region.certificate.ok()
+            ? fmt::format("job {}: the certificate of {} holds now", record_.id.brief(), id.Brief())
+            : fmt::format("job {}: goes on without {}, which must renew its certificate and "
+                          "restart its worker: {}",
+                          record_.id.brief(), id.Brief(), Message(region.certificate)));
+  }
+}
+
 std::vector<SpiffeId> JobMachine::Eligible() const {
   std::vector<SpiffeId> out;
   for (const auto& [id, region] : regions_) {
-    if (region.connected && region.answer.verdict == Verdict::kEligible && !SitsOut(id)) {
+    if (region.connected && region.answer.verdict == Verdict::kEligible && region.certificate.ok() &&
+        !SitsOut(id)) {
       out.push_back(id);
     }
   }
   return out;
 }
 
+/// Nobody else comes. The complaint may have been a lie, and another one leaves its author out; the silence
+/// may have been the network's, and is counted. A complaint ends an attempt before anyone has paid, so the
+/// accused come first.
+void JobMachine::TakeBack(CoreEffects* fx) {
+  const auto accused = accused_, silent = silent_;
+  accused_.clear();
+  if (Eligible().size() < Minimum()) silent_.clear();
+  std::vector<SpiffeId> back;
+  for (const auto* apart : {&accused, &silent})
+    for (const SpiffeId& id : *apart)
+      if (!SitsOut(id)) back.push_back(id);
+  if (Eligible().size() < Minimum()) {
+    accused_ = accused;
+    silent_ = silent;
+    return;
+  }
+  fx->notes.push_back(
+      fmt::format("job {}: taken back, as too few are left: {}", record_.id.brief(), BriefList(back)));
+}
+
+/// Whoever is left out stays so. An attempt needs two honest jurisdictions beside one that may collude.
+bool JobMachine::Hopeless() const {
+  constexpr int kLeast = 3;
+  const auto left =
+      std::ranges::count_if(invited_, [this](const std::string& j) { return !left_out_.contains(j); });
+  return !left_out_.empty() && left < kLeast;
+}
+
 bool JobMachine::Settled(const std::string& jurisdiction) const {
+  if (left_out_.contains(jurisdiction)) return true;
   bool known = false;
   for (const auto& [id, region] : regions_) {
     if (id.jurisdiction() != jurisdiction || !region.connected) continue;
@@ -76,27 +128,21 @@ std::vector<SpiffeId> JobMachine::DueRoster(Instant now, CoreEffects* fx) {
         fx);
     return {};
   }
-  std::vector<SpiffeId> eligible = Eligible();
-  const bool waited = now >= due_ + Millis(spec_->cohort.wait_ms);
-  if (eligible.size() < Minimum() && !accused_.empty() && (waited || AllSettled())) {
-    // Nobody else comes. The complaint may have been a lie, and another one leaves its author out.
-    const auto apart = std::exchange(accused_, {});
-    if (auto all = Eligible(); all.size() >= Minimum()) {
-      fx->notes.push_back(fmt::format("job {}: taken back after a complaint, as too few are left: {}",
-                                      record_.id.brief(), BriefList({apart.begin(), apart.end()})));
-      eligible = std::move(all);
-    } else {
-      accused_ = apart;
-    }
+  if (Hopeless()) {
+    End(JobPhase::kFailed, AbortReason::kCohortTooSmall,
+        fmt::format("round {}: too few of the invited jurisdictions are left{}", rounds_done(), WhoSitsOut()),
+        fx);
+    return {};
   }
+  CheckCertificates(now, fx);
+  const bool waited = now >= due_ + Millis(spec_->cohort.wait_ms);
+  if (Eligible().size() < Minimum() && (waited || AllSettled()) && !(accused_.empty() && silent_.empty()))
+    TakeBack(fx);
+  const std::vector<SpiffeId> eligible = Eligible();
   if (eligible.size() < Minimum()) {
     const std::string few = fmt::format("{} of at least {} regions are connected and eligible{}",
                                         eligible.size(), Minimum(), WhoSitsOut());
-    if ((waited || AllSettled()) && eligible.size() + convicted_.size() >= Minimum() && !convicted_.empty())
-      End(JobPhase::kFailed, AbortReason::kCohortTooSmall, fmt::format("round {}: {}", rounds_done(), few),
-          fx);
-    else
-      SetWaiting(few, fx);
+    SetWaiting(few, fx);
     return {};
   }
   if (!AllSettled()) {
@@ -142,12 +188,17 @@ void JobMachine::StartAttempt(const std::vector<SpiffeId>& roster, Instant now, 
     region.gone_at.reset();
     region.phase = 0;
     region.permille = 0;
+    if (!region.connected || region.answer.verdict != Verdict::kEligible) continue;
+    if (SitsOut(id)) region.dropped = DropReason::kLeftOut;
+    if (!region.certificate.ok()) region.dropped = DropReason::kCertificate;
   }
   attempt->round = std::make_unique<secagg::LoggedRound>(std::move(*offer), *context_->key, *context_->peers,
                                                          std::move(chains));
   auto effects = attempt->round->Start(now);
   if (!effects.ok()) {
-    // A certificate that ran out since its worker connected. Nothing was offered.
+    // A certificate that came too near its end since it was looked at. Nothing was offered; next time its
+    // region is left out.
+    for (const SpiffeId& id : roster) regions_.at(id).checked.reset();
     SetWaiting(std::string(Message(effects.status())), fx);
     not_before_ = now + Millis(10'000);
     return;

@@ -76,6 +76,10 @@ std::string_view DropReasonText(DropReason reason) {
       return "its operator paused the job";
     case DropReason::kDenied:
       return "its operator denied the job";
+    case DropReason::kCertificate:
+      return "its certificate runs out before an attempt can end; renew it and restart the worker";
+    case DropReason::kLeftOut:
+      return "left out for what it did in earlier attempts of this job";
   }
   return "unknown";
 }
@@ -83,6 +87,7 @@ std::string_view DropReasonText(DropReason reason) {
 DropReason ReasonOf(const secagg::DroppedSite& dropped) {
   using secagg::CoordinatorPhase;
   if (dropped.code == secagg::RefusalCode::kLost) return DropReason::kDisconnected;
+  if (dropped.code == secagg::RefusalCode::kUntrustedPeer) return DropReason::kCertificate;
   switch (dropped.phase) {
     case CoordinatorPhase::kAdverts:
       return DropReason::kLateAdvert;

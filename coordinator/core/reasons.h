@@ -51,6 +51,9 @@ enum class DropReason : uint8_t {
   kShuttingDown = 18,
   kPaused = 19,
   kDenied = 20,
+  // Not even offered the attempt.
+  kCertificate = 21,  // its certificate does not outlast an attempt
+  kLeftOut = 22,      // for what it did in this job: accused, convicted, silent
 };
 std::string_view DropReasonText(DropReason reason);
 /// Of a site that secagg dropped at `phase`.

@@ -62,9 +62,13 @@ struct AttemptClosedRecord {
 
 /// What the end of an attempt says about one of its sites. The numbers are journaled.
 enum class Blame : uint8_t {
-  kExcluded = 1,  // sits out the later attempts of this round: accused or convicted
+  kExcluded = 1,  // accused: sits out the later attempts of this round
   kAccuser = 2,   // complained; its jurisdiction is remembered for the whole job
-  kLeftOut = 3,   // all sites of its jurisdiction sit out the rest of the job
+  kLeftOut = 3,   // all sites of its jurisdiction sit out the rest of the job: convicted, or after complaints
+  // The attempt ended because it was silent, and others had paid for it by then: it sits out the later
+  // attempts of this round, and its jurisdiction's silences are counted (JobMachine).
+  kSilent = 4,  // after its own upload
+  kLate = 5,    // before its own upload was there
 };
 
 /// Written together with the end of the attempt that it follows from: who is left out of the next roster

@@ -326,7 +326,7 @@ StatusOr<std::vector<BlameRecord>> Journal::Database::LoadBlames(const JobId& jo
     if (!row) return out;
     auto worker = SpiffeId::Parse(blames.Text(2));
     const int64_t blame = blames.Integer(3);
-    if (!worker.ok() || blame < 1 || blame > 3) {
+    if (!worker.ok() || blame < 1 || blame > int64_t{static_cast<uint8_t>(Blame::kLate)}) {
       blames.Reset();
       return DataLoss("journal: job {}: who is left out does not parse", job.brief());
     }

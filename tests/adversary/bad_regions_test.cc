@@ -60,6 +60,14 @@ class BadRegionsTest : public ::testing::Test {
     std::unique_ptr<WorkerRound> round;
     std::vector<AttemptId> offers;
   };
+  /// What a dealer of a wrong secret knows of its attempt.
+  struct WrongSecret {
+    crypto::X25519KeyPair channel, mask;
+    Secret32 seed;
+    SiteIndex site = 0;
+    Offer offer;
+    Digest t1;
+  };
 
   BadRegionsTest() : key_(crypto::SigningKey::FromSeed(SeedFor("coordinator"))) {
     coordinator::CoreContext context;
@@ -67,6 +75,7 @@ class BadRegionsTest : public ::testing::Test {
     context.minimum_cohort = 3;
     context.key = &key_;
     context.peers = &peers_;
+    regions_.reserve(8);  // rounds point into them
     for (const char* law : {"aa", "bb", "cc", "dd", "ee"}) {
       context.jurisdictions.push_back(law);
       Region region{
@@ -86,11 +95,15 @@ class BadRegionsTest : public ::testing::Test {
     record.submitter = *SpiffeId::Make("aa", Role::kOperator, "anna");
     record.initial_adapter = DigestFor("initial");
     record.submitted = now_;
-    Take(core_->OnSubmit(record, Spec(), now_));
+    policy::JobSpec spec = Spec();
+    spec.rounds = rounds_;
+    Take(core_->OnSubmit(record, spec, now_));
   }
   void Take(StatusOr<CoreEffects> effects) {
     ASSERT_OK(effects);
     deadline_ = effects->deadline;
+    for (const auto& record : effects->persist)
+      if (const auto* blame = std::get_if<coordinator::BlameRecord>(&record)) blames_.push_back(*blame);
     for (auto& sum : effects->sums) sums_.push_back(sum.id);
     for (auto& m : effects->send) queue_.push_back(std::move(m));
     if (busy_) return;
@@ -114,6 +127,12 @@ class BadRegionsTest : public ::testing::Test {
     now_ = std::max(now_, *deadline_);
     Take(core_->OnTimer(now_));
   }
+  void FinishSum() {
+    ASSERT_FALSE(sums_.empty());
+    const AttemptId id = sums_.back();
+    Take(core_->OnSumFinished(
+        {id, DigestFor("sum"), DigestFor(fmt::format("adapter {}", id.round)), {6.0, 3.0}, 100, 50}, now_));
+  }
   coordinator::JobView View() { return *core_->View(DigestFor("job"), now_); }
   SiteIndex SiteOf(size_t region) { return regions_[region].round->site(); }
   Region& At(size_t i) { return regions_[i]; }
@@ -129,6 +148,7 @@ class BadRegionsTest : public ::testing::Test {
   void Deliver(Region& region, const std::shared_ptr<const CoordinatorMessage>& message) {
     if (const auto* m = std::get_if<Signed<Offer>>(message.get())) {
       region.offers.push_back(m->body.id);
+      if (&region == wrong_secret_) return Lie(region, m->body);
       WorkerBounds bounds;
       bounds.id = m->body.id;
       bounds.charter = m->body.charter;
@@ -139,6 +159,11 @@ class BadRegionsTest : public ::testing::Test {
       region.round = std::make_unique<WorkerRound>(region.id, region.key, peers_, key_.Public(), random_,
                                                    bounds, Digest{});
       return Answer(region, region.round->OnOffer(*m, now_));
+    }
+    if (&region == wrong_secret_) {
+      if (const auto* m = std::get_if<Signed<Keys>>(message.get())) Lie(region, m->body);
+      if (const auto* m = std::get_if<Signed<Delivery>>(message.get())) Lie(region, m->body);
+      return;
     }
     if (!region.round) return;
     if (const auto* m = std::get_if<Signed<Keys>>(message.get()))
@@ -154,6 +179,44 @@ class BadRegionsTest : public ::testing::Test {
       return Answer(region, region.round->OnSurvivors(*m, now_));
     if (const auto* m = std::get_if<Signed<AgreementBundle>>(message.get()))
       return Answer(region, region.round->OnAgreementBundle(*m, now_));
+  }
+  /// Steps 1, 3 and 5 of a region whose shares match its commitments and rebuild another seed than it
+  /// advertised. Afterwards it is silent.
+  void Lie(Region& region, const Offer& offer) {
+    lie_ = {crypto::GenerateX25519(random_), crypto::GenerateX25519(random_), random_.Seed(), 0, offer, {}};
+    while (offer.roster.at(lie_.site).worker != region.id) ++lie_.site;
+    ++lie_.site;
+    const Advert advert{
+        offer.id, lie_.site, lie_.channel.pub, lie_.mask.pub, DigestFor("another seed"), TranscriptT0(offer),
+        {}};
+    EXPECT_OK(Say(region, Sign(region.key, advert)));
+  }
+  void Lie(Region& region, const Keys& keys) {
+    lie_.t1 = TranscriptT1(TranscriptT0(lie_.offer), keys.adverts);
+    std::vector<SiteIndex> holders;
+    for (const auto& advert : keys.adverts) holders.push_back(advert.body.site);
+    const auto a = SplitSecret(lie_.mask.secret, lie_.offer.threshold, holders, random_);
+    const auto b = SplitSecret(lie_.seed, lie_.offer.threshold, holders, random_);
+    ASSERT_TRUE(a.ok() && b.ok());
+    Shares shares{lie_.offer.id, lie_.site, lie_.t1, {}, {}};
+    for (size_t k = 0; k < holders.size(); ++k) {
+      const HeldShares held{(*a)[k].y, random_.Seed(), (*b)[k].y, random_.Seed()};
+      const auto key =
+          ShareKey(lie_.channel.secret, keys.adverts[k].body.channel_key, lie_.t1, lie_.site, holders[k]);
+      ASSERT_OK(key);
+      shares.commitments.push_back(held.Commit(lie_.site, holders[k]));
+      shares.ciphertexts.push_back(SealShares(*key, lie_.t1, lie_.site, holders[k], held));
+    }
+    EXPECT_OK(Say(region, Sign(region.key, std::move(shares))));
+  }
+  void Lie(Region& region, const Delivery& delivery) {
+    std::vector<std::pair<SiteIndex, std::vector<ShareCommitment>>> dealers;
+    for (const auto& row : delivery.rows) dealers.emplace_back(row.dealer, row.commitments);
+    const uint64_t elements = lie_.offer.elements;
+    const InputHeader header{lie_.offer.id, lie_.site, TranscriptT2(lie_.t1, dealers), elements,
+                             DigestFor("y")};
+    CoreEffects refused;
+    Take(core_->OnUploaded(region.id, elements, DigestFor("y"), Sign(region.key, header), now_, &refused));
   }
   void Answer(Region& region, StatusOr<WorkerEffects> effects) {
     ASSERT_OK(effects);
@@ -199,6 +262,10 @@ class BadRegionsTest : public ::testing::Test {
   bool busy_ = false;
   bool hold_input_ = false;
   Region* bad_dealer_ = nullptr;
+  Region* wrong_secret_ = nullptr;
+  WrongSecret lie_;
+  uint32_t rounds_ = 1;
+  std::vector<coordinator::BlameRecord> blames_;
 };
 
 TEST_F(BadRegionsTest, ADealerOfBadSharesIsNamedAndTheNextAttemptGoesWithoutIt) {
@@ -212,6 +279,33 @@ TEST_F(BadRegionsTest, ADealerOfBadSharesIsNamedAndTheNextAttemptGoesWithoutIt) 
   EXPECT_EQ(At(0).offers.size(), 2u);
   ASSERT_EQ(sums_.size(), 1u) << "the others come to their sum";
   EXPECT_EQ(sums_[0].attempt, 1u);
+}
+
+TEST_F(BadRegionsTest, AConvictedDealerIsOutOfTheJobWithItsWholeJurisdictionAndCostsTheOthersOneVectorOnce) {
+  rounds_ = 4;
+  wrong_secret_ = &At(4);
+  Begin();
+  ASSERT_EQ(View().failure, AbortReason::kConvicted) << View().text;
+  EXPECT_TRUE(sums_.empty()) << "all five had uploaded";
+  ASSERT_EQ(blames_.size(), 1u);
+  EXPECT_EQ(blames_[0].worker, At(4).id);
+  EXPECT_EQ(blames_[0].blame, coordinator::Blame::kLeftOut);
+  // A second site of the same jurisdiction, with a key of its own.
+  wrong_secret_ = nullptr;
+  regions_.push_back(
+      {*SpiffeId::Make("ee", Role::kWorker, "x"), crypto::SigningKey::FromSeed(SeedFor("ee x")), {}, {}});
+  peers_.Add(At(5).id, At(5).key);
+  Take(core_->OnWorkerConnected({At(5).id, At(5).key.Public().KeyHash(), At(5).id.ToString()}, now_));
+  NextDeadline();
+  for (uint32_t round = 0; round < 4; ++round) {
+    ASSERT_EQ(sums_.size(), round + 1u) << View().text;
+    EXPECT_EQ(sums_.back().attempt, round == 0 ? 1u : 0u) << "nobody pays for an attempt in vain again";
+    FinishSum();
+  }
+  EXPECT_EQ(View().phase, JobPhase::kDone);
+  EXPECT_EQ(At(4).offers.size(), 1u);
+  EXPECT_TRUE(At(5).offers.empty());
+  EXPECT_EQ(At(0).offers.size(), 5u);
 }
 
 TEST_F(BadRegionsTest, AnAccuserThatAccusesAgainSitsOutItselfSoThatItCannotRemoveTheOthers) {

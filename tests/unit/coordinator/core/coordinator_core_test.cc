@@ -2,11 +2,13 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <deque>
 #include <functional>
 
 #include "policy/job_privacy.h"
 #include "privacy/crypto/ctr_stream.h"
+#include "privacy/secagg/coordinator_checks.h"
 #include "privacy/secagg/worker_round.h"
 #include "tests/support/fake_clock.h"
 #include "tests/support/status_matchers.h"
@@ -26,15 +28,21 @@ class FakePeers final : public PeerVerifier {
   void Introduce(const SpiffeId& id, const crypto::SigningKey& key) {
     spki_[id.ToString()] = key.PublicSpki();
   }
-  StatusOr<crypto::PeerIdentity> Verify(std::string_view chain, Instant) const override {
+  /// Its certificate holds from `from` until `until`.
+  void Certify(const SpiffeId& id, Instant from, Instant until) { holds_[id.ToString()] = {from, until}; }
+  StatusOr<crypto::PeerIdentity> Verify(std::string_view chain, Instant now) const override {
     const auto it = spki_.find(std::string(chain));
     if (it == spki_.end()) return PermissionDenied("nobody knows {}", chain);
+    const auto holds = holds_.find(std::string(chain));
+    if (holds != holds_.end() && now < holds->second.first) return PermissionDenied("not yet valid");
+    if (holds != holds_.end() && now >= holds->second.second) return PermissionDenied("expired");
     ASSIGN_OR_RETURN(const SpiffeId id, SpiffeId::Parse(chain));
     return crypto::PeerIdentity{id, it->second, crypto::Sha256(it->second), Instant::max()};
   }
 
  private:
   std::map<std::string, Bytes> spki_;
+  std::map<std::string, std::pair<Instant, Instant>> holds_;
 };
 
 policy::JobSpec SomeSpec(uint32_t rounds = 2) {
@@ -200,8 +208,13 @@ class World {
       if (const auto* a = std::get_if<AttemptRecord>(&r)) {
         EXPECT_TRUE(attempts_.insert(a->id).second) << "an attempt was offered twice";
       }
+      if (const auto* s = std::get_if<SurvivorsRecord>(&r)) {
+        EXPECT_TRUE(survivors_.insert(s->id).second) << "U3 was fixed twice";
+      }
       journal_.push_back(std::move(r));
     }
+    for (const ToWorker& out : fx.send) ExpectWrittenAhead(out);
+    for (std::string& note : fx.notes) notes_.push_back(std::move(note));
     for (const UploadSlot& slot : fx.open_uploads) open_.insert({slot.id, slot.worker});
     for (const UploadSlot& slot : fx.accept_uploads) {
       EXPECT_EQ(open_.erase({slot.id, slot.worker}), 1u) << "accepted an upload that was not open";
@@ -233,6 +246,31 @@ class World {
       if (site.connected) std::visit([&](auto& m) { Deliver(site, m); }, next.message);
     }
     delivering_ = false;
+  }
+  /// U3 is on record before anybody hears of it.
+  void ExpectWrittenAhead(const ToWorker& out) const {
+    const auto* message = std::get_if<std::shared_ptr<const CoordinatorMessage>>(&out.message);
+    if (message == nullptr) return;
+    const auto* survivors = std::get_if<Signed<Survivors>>(message->get());
+    if (survivors == nullptr) return;
+    EXPECT_TRUE(survivors_.contains(survivors->body.id)) << survivors->body.id.Brief();
+  }
+  bool Noted(std::string_view text) const {
+    return std::ranges::any_of(notes_,
+                               [&](const std::string& n) { return n.find(text) != std::string::npos; });
+  }
+  std::vector<BlameRecord> Blames() const {
+    std::vector<BlameRecord> out;
+    for (const JournalRecord& r : journal_)
+      if (const auto* blame = std::get_if<BlameRecord>(&r)) out.push_back(*blame);
+    return out;
+  }
+  /// The sum that was ordered first.
+  void FinishNextSum() {
+    ASSERT_FALSE(sums_.empty());
+    const AttemptId id = sums_.front();
+    sums_.pop_front();
+    FinishSum(id);
   }
   void FinishSum(const AttemptId& id) {
     SumFinished sum{id, H("sum"), H(fmt::format("adapter {}", id.round)), {6.0, 3.0}, 100, 50};
@@ -325,6 +363,8 @@ class World {
   std::map<SpiffeId, std::unique_ptr<Site>> sites_;
   std::vector<JournalRecord> journal_;
   std::set<AttemptId> attempts_;
+  std::set<AttemptId> survivors_;  // whose U3 is on record
+  std::vector<std::string> notes_;
   std::set<std::pair<AttemptId, SpiffeId>> open_;
   std::map<AttemptId, std::set<SpiffeId>> accepted_;
   std::deque<AttemptId> sums_;
@@ -730,6 +770,274 @@ TEST(CoordinatorCoreTest, WhoIsAccusedByTwoJurisdictionsIsLeftOutAndNotItsAccuse
   ASSERT_EQ(world.View(job).phase, JobPhase::kDone);
   EXPECT_EQ(world.View(job).rounds.at(1).survivors.size(), 4u);
   EXPECT_EQ(world.site("gb").offers.size(), 2u);
+}
+
+// ---- Certificates that run out while their workers are connected.
+
+/// A certificate that holds for `ms` more than an attempt of SomeSpec that begins now needs.
+void CertifyFor(World& world, Site& site, int64_t ms) {
+  const Instant now = world.clock_.Now();
+  world.peers_.Certify(site.id, Instant(), now + Millis(140'000) + kClockSkew + Millis(ms));
+}
+
+TEST(CoordinatorCoreTest, ARegionWhoseCertificateRunsOutDuringAnAttemptIsLeftOutByNameAndTheOthersGoOn) {
+  for (const int64_t ms : {0, 1}) {
+    World world(kFour);
+    CertifyFor(world, world.site("gb"), ms);
+    world.ConnectAll();
+    world.finish_sums_ = false;
+    const JobId job = world.Submit(SomeSpec(1));
+    EXPECT_EQ(world.site("gb").offers.size(), ms == 0 ? 0u : 1u);
+    if (ms != 0) continue;
+    ASSERT_EQ(world.sums_.size(), 1u) << world.View(job).text;
+    EXPECT_EQ(world.View(job).regions[3].dropped, DropReason::kCertificate);
+    EXPECT_TRUE(world.Noted("goes on without gb/w1, which must renew its certificate"));
+    world.FinishNextSum();
+    EXPECT_EQ(world.View(job).rounds.at(0).missing, std::vector<SpiffeId>{world.site("gb").id});
+  }
+}
+
+TEST(CoordinatorCoreTest, ACertificateThatRunsOutBetweenTwoRoundsDoesNotStopTheJob) {
+  for (const int64_t passed : {200'000, 30'000}) {  // after 30 s nobody has looked again before the offer
+    World world(kFour);
+    CertifyFor(world, world.site("gb"), passed - 10'000);
+    world.ConnectAll();
+    world.finish_sums_ = false;
+    const JobId job = world.Submit(SomeSpec(2));
+    EXPECT_EQ(world.site("gb").offers.size(), 1u);
+    world.Advance(Millis(passed));
+    world.finish_sums_ = true;
+    world.FinishNextSum();
+    if (world.View(job).phase != JobPhase::kDone) world.AdvanceToDeadline();
+    const JobView view = world.View(job);
+    ASSERT_EQ(view.phase, JobPhase::kDone) << view.text;
+    EXPECT_EQ(view.rounds[0].survivors.size(), 4u);
+    EXPECT_EQ(view.rounds[1].survivors.size(), 3u);
+    EXPECT_EQ(view.rounds[1].id.attempt, 0u) << "no attempt is spent on it";
+  }
+}
+
+TEST(CoordinatorCoreTest, AJobThatWaitsForACertificateSaysWhoseAndGoesOnWithAFreshOne) {
+  World world(kThree);
+  CertifyFor(world, world.site("fr"), 0);
+  world.ConnectAll();
+  const JobId job = world.Submit(SomeSpec(1));
+  EXPECT_EQ(world.View(job).phase, JobPhase::kWaiting);
+  EXPECT_EQ(world.View(job).text,
+            "2 of at least 3 regions are connected and eligible; left out: fr/w1 until its certificate is "
+            "renewed and its worker restarted");
+  for (int i = 0; i < 3; ++i) world.AdvanceToDeadline();
+  EXPECT_EQ(world.View(job).phase, JobPhase::kWaiting);
+  world.Lose(world.site("fr"));
+  world.peers_.Certify(world.site("fr").id, Instant(), Instant::max());
+  world.Connect(world.site("fr"));
+  EXPECT_EQ(world.View(job).phase, JobPhase::kDone) << world.View(job).text;
+}
+
+TEST(CoordinatorCoreTest, ACertificateThatDoesNotHoldYetIsWaitedForWithoutAnyEvent) {
+  World world(kThree);
+  const Instant begin = world.clock_.Now() + Millis(90'000);
+  world.peers_.Certify(world.site("fr").id, begin, Instant::max());
+  world.ConnectAll();
+  const JobId job = world.Submit(SomeSpec(1));
+  for (int i = 0; i < 10 && world.View(job).phase != JobPhase::kDone; ++i) world.AdvanceToDeadline();
+  ASSERT_EQ(world.View(job).phase, JobPhase::kDone) << world.View(job).text;
+  EXPECT_GE(world.clock_.Now(), begin + kClockSkew) << "a worker with a slow clock would not have taken it";
+  EXPECT_LT(world.clock_.Now(), begin + kClockSkew + Millis(60'000));
+}
+
+// ---- Silence that others have paid for.
+
+const std::vector<std::string> kFive = {"at", "de", "es", "fr", "gb"};
+
+TEST(CoordinatorCoreTest, ASiteThatIsSilentAfterItsUploadSitsOutTheRoundAndTheSecondTimeTheJob) {
+  for (const bool restart : {false, true}) {
+    World world(kFive);
+    world.finish_sums_ = false;
+    const policy::JobSpec spec = SomeSpec(3);
+    const auto mute = [&](std::vector<const char*> who, bool muted) {
+      for (const char* j : who) world.site(j).mute_agreement = muted;
+    };
+    const auto next_attempt = [&] {
+      if (restart) {
+        world.Restart(spec, World::Log::kKept);
+        world.ConnectAll();
+      }
+      world.Advance(Millis(60'000));
+    };
+    mute({"fr", "gb"}, true);
+    world.ConnectAll();
+    const JobId job = world.Submit(spec);
+    world.AdvanceToDeadline();  // three of five agree, four are needed
+    ASSERT_EQ(world.View(job).failure, AbortReason::kTooFewAgreements);
+    mute({"fr", "gb"}, false);
+    next_attempt();
+    ASSERT_EQ(world.sums_.size(), 1u) << world.View(job).text;
+    EXPECT_EQ(world.sums_.front(), (AttemptId{job, 0, 1}));
+    EXPECT_EQ(world.site("gb").offers.size(), 1u);
+    EXPECT_EQ(world.View(job).regions[4].dropped, DropReason::kLeftOut);
+    mute({"es", "gb"}, true);
+    world.FinishNextSum();  // the next round begins with all of them
+    EXPECT_EQ(world.site("gb").offers.size(), 2u) << "a silence may be the network's";
+    world.AdvanceToDeadline();
+    ASSERT_EQ(world.View(job).failure, AbortReason::kTooFewAgreements);
+    mute({"es", "gb"}, false);
+    next_attempt();
+    ASSERT_EQ(world.sums_.size(), 1u) << world.View(job).text;
+    world.FinishNextSum();
+    ASSERT_EQ(world.sums_.size(), 1u);
+    world.FinishNextSum();
+    const JobView view = world.View(job);
+    ASSERT_EQ(view.phase, JobPhase::kDone) << view.text;
+    EXPECT_EQ(world.site("gb").offers.size(), 2u) << "it has cost the others enough";
+    EXPECT_EQ(view.rounds.at(1).survivors.size(), 3u) << "without es in this round, and without gb";
+    EXPECT_EQ(view.rounds.at(2).survivors.size(), 4u) << "with es again";
+    EXPECT_TRUE(world.Noted("gb is left out of the rest of the job"));
+    EXPECT_FALSE(world.Noted("es is left out of the rest of the job"));
+  }
+}
+
+TEST(CoordinatorCoreTest, OfThreeSitesASilentOneCostsTheOthersTwoAttemptsOfAJobAndNoMore) {
+  for (const bool restart : {false, true}) {
+    World world(kThree);
+    world.site("fr").mute_unmask = true;
+    policy::JobSpec spec = SomeSpec(1);
+    spec.cohort.attempts_per_round = 8;
+    world.ConnectAll();
+    const JobId job = world.Submit(spec);
+    world.AdvanceToDeadline();
+    ASSERT_EQ(world.View(job).failure, AbortReason::kTooFewUnmasks);
+    world.AdvanceToDeadline();
+    EXPECT_EQ(world.site("fr").offers.size(), 2u) << "three are all or nothing: it is taken back";
+    EXPECT_TRUE(world.Noted("taken back, as too few are left: fr/w1"));
+    if (restart) {
+      world.Restart(spec, World::Log::kKept);
+      world.ConnectAll();
+    }
+    world.Advance(Millis(60'000));  // the unmask step's end, and what follows
+    world.Advance(Millis(60'000));
+    const JobView view = world.View(job);
+    EXPECT_EQ(view.phase, JobPhase::kFailed) << "two jurisdictions are never enough";
+    EXPECT_EQ(view.failure, AbortReason::kCohortTooSmall);
+    EXPECT_EQ(
+        view.text,
+        "round 0: too few of the invited jurisdictions are left; left out: fr for this job, whose silence "
+        "cost others too often");
+    EXPECT_EQ(world.site("de").offers.size(), 2u);
+  }
+}
+
+TEST(CoordinatorCoreTest, WhoIsLeftOutForItsSilenceIsSoWithAllItsSitesAndTheJobWaitsForOthers) {
+  World world(kFour);
+  world.site("fr").mute_unmask = true;
+  policy::JobSpec spec = SomeSpec(1);
+  spec.cohort.attempts_per_round = 8;
+  for (const char* j : {"de", "es", "fr"}) world.Connect(world.site(j));
+  const JobId job = world.Submit(spec);
+  for (int i = 0; i < 4; ++i) world.AdvanceToDeadline();  // gb does not come; two attempts and a pause
+  world.Connect(world.AddSite("fr", "w2"));
+  world.Advance(Millis(600'000));
+  EXPECT_EQ(world.View(job).phase, JobPhase::kWaiting);
+  EXPECT_EQ(
+      world.View(job).text,
+      "2 of at least 3 regions are connected and eligible; left out: fr for this job, whose silence cost "
+      "others too often");
+  EXPECT_EQ(world.site("de").offers.size(), 2u);
+  world.Connect(world.site("gb"));
+  world.Advance(Millis(60'000));
+  ASSERT_EQ(world.View(job).phase, JobPhase::kDone) << world.View(job).text;
+  EXPECT_TRUE(world.site("fr", "w2").offers.empty());
+}
+
+TEST(CoordinatorCoreTest, WhoDoesNotUploadWhenTheOthersHaveMayDoSoTwiceInTenRounds) {
+  World world(kThree);
+  world.site("fr").mute_input = true;
+  policy::JobSpec spec = SomeSpec(1);
+  spec.cohort.attempts_per_round = 8;
+  world.ConnectAll();
+  const JobId job = world.Submit(spec);
+  for (int i = 0; i < 5; ++i) world.AdvanceToDeadline();  // three attempts, two pauses
+  world.Advance(Millis(600'000));
+  EXPECT_EQ(world.View(job).failure, AbortReason::kCohortTooSmall) << world.View(job).text;
+  EXPECT_EQ(world.site("de").offers.size(), 3u);
+  EXPECT_TRUE(world.Noted("fr is left out of the rest of the job"));
+}
+
+TEST(CoordinatorCoreTest, MissedUploadsOfLongAgoAreForgotten) {
+  World world(kThree);
+  world.finish_sums_ = false;
+  const policy::JobSpec spec = SomeSpec(25);
+  Site& fr = world.site("fr");
+  fr.mute_input = true;
+  world.ConnectAll();
+  const JobId job = world.Submit(spec);
+  for (uint32_t round = 0; round < 25; ++round) {
+    if (fr.mute_input) {
+      world.AdvanceToDeadline();
+      ASSERT_EQ(world.View(job).failure, AbortReason::kTooFewInputs) << round;
+      fr.mute_input = false;
+      world.AdvanceToDeadline();
+    }
+    ASSERT_EQ(world.sums_.size(), 1u) << round << world.View(job).text;
+    fr.mute_input = (round + 1) % 5 == 0;  // in rounds 5, 10, 15 and 20
+    world.FinishNextSum();
+  }
+  EXPECT_EQ(world.View(job).phase, JobPhase::kDone);
+  EXPECT_EQ(world.Blames().size(), 5u);
+  for (const BlameRecord& blame : world.Blames()) EXPECT_EQ(blame.blame, Blame::kLate);
+}
+
+TEST(CoordinatorCoreTest, WhenMostAreSilentNobodyIsBlamed) {
+  World world(kFour);
+  for (const char* j : {"es", "fr", "gb"}) world.site(j).mute_agreement = true;
+  world.ConnectAll();
+  const JobId job = world.Submit(SomeSpec(1));
+  world.AdvanceToDeadline();
+  ASSERT_EQ(world.View(job).failure, AbortReason::kTooFewAgreements);
+  EXPECT_TRUE(world.Blames().empty()) << "it is the coordinator's own line";
+  for (auto& [id, site] : world.sites_) site->mute_agreement = false;
+  world.AdvanceToDeadline();
+  ASSERT_EQ(world.View(job).phase, JobPhase::kDone);
+  EXPECT_EQ(world.View(job).rounds[0].survivors.size(), 4u);
+}
+
+TEST(CoordinatorCoreTest, ASilenceIsWrittenInTheTransactionThatEndsTheAttempt) {
+  World world(kThree);
+  world.site("fr").mute_agreement = true;
+  world.ConnectAll();
+  const JobId job = world.Submit(SomeSpec(1));
+  world.clock_.Set(*world.deadline_);
+  const CoreEffects fx = world.core_.OnTimer(world.clock_.Now());
+  bool closed = false;
+  std::vector<BlameRecord> blames;
+  for (const JournalRecord& record : fx.persist) {
+    closed |= std::holds_alternative<AttemptClosedRecord>(record);
+    if (const auto* blame = std::get_if<BlameRecord>(&record)) blames.push_back(*blame);
+  }
+  EXPECT_TRUE(closed);
+  ASSERT_EQ(blames.size(), 1u);
+  EXPECT_EQ(blames[0].id, (AttemptId{job, 0, 0}));
+  EXPECT_EQ(blames[0].worker, world.site("fr").id);
+  EXPECT_EQ(blames[0].blame, Blame::kSilent);
+}
+
+TEST(CoordinatorCoreTest, AConvictionOnRecordLeavesTheJurisdictionOutOfTheJobAlsoOneOfAnEarlierVersion) {
+  for (const Blame blame : {Blame::kLeftOut, Blame::kExcluded}) {
+    World world(kFour);
+    world.finish_sums_ = false;
+    world.ConnectAll();
+    const JobId job = world.Submit(SomeSpec(3));
+    world.FinishNextSum();
+    world.journal_.push_back(BlameRecord{{job, 0, 0}, world.site("gb").id, blame});
+    world.Restart(SomeSpec(3));
+    world.finish_sums_ = true;
+    world.ConnectAll();
+    world.Advance(Millis(60'000));
+    const JobView view = world.View(job);
+    ASSERT_EQ(view.phase, JobPhase::kDone) << view.text;
+    EXPECT_EQ(world.site("gb").offers.size(), 2u) << "of before the restart";
+    EXPECT_EQ(view.rounds.at(2).survivors.size(), 3u);
+  }
 }
 
 TEST(CoordinatorCoreTest, AComplaintAfterItsTimeCountsAsADropoutOfTheOneWhoComplains) {

@@ -177,6 +177,21 @@ TEST(JournalTest, GivesBackWhoIsLeftOutOfTheRoundThatIsNotFinished) {
       << "an attempt that was never offered";
 }
 
+TEST(JournalTest, GivesBackEveryKindOfBlame) {
+  const TempDir dir;
+  const JobRecord job = SomeJob();
+  const AttemptId first{job.id, 0, 0};
+  std::vector<JournalRecord> records{job, AttemptRecord{first, {}}};
+  const std::vector<Blame> kinds{Blame::kExcluded, Blame::kAccuser, Blame::kLeftOut, Blame::kSilent,
+                                 Blame::kLate};
+  for (const Blame kind : kinds) records.push_back(BlameRecord{first, Worker("es"), kind});
+  ASSERT_OK(OpenOrDie(dir / "journal")->Apply(records));
+  std::vector<Blame> back;
+  for (const BlameRecord& blame : OpenOrDie(dir / "journal")->Load().value().at(0).blames)
+    back.push_back(blame.blame);
+  EXPECT_EQ(back, kinds);
+}
+
 TEST(JournalTest, RefusesABlameThatDoesNotParse) {
   const TempDir dir;
   const AttemptId first{SomeJob().id, 0, 0};
