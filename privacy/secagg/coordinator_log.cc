@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "common/civil_range.h"
+
 namespace concordat::secagg {
 namespace {
 
@@ -179,6 +181,7 @@ StatusOr<CoordinatorEvent> DecodeEvent(ByteView record) {
   CoordinatorEvent event;
   event.seq = r.U32();
   event.at = Instant(Millis(r.I64()));
+  if (!InCivilRange(event.at)) r.Fail("an instant that no clock shows");
   const uint8_t after = r.U8();
   if (after > static_cast<uint8_t>(kAborted)) r.Fail("a phase that does not exist");
   event.after = static_cast<CoordinatorPhase>(after);

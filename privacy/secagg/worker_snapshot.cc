@@ -2,6 +2,7 @@
 #include <type_traits>
 
 #include "common/canonical.h"
+#include "common/civil_range.h"
 #include "privacy/secagg/worker_state.h"
 
 // Snapshot of a WorkerState, version 1: the fields below in this order, in the canonical form of
@@ -216,9 +217,12 @@ void Peers(A& a, std::map<SiteIndex, Peer>& peers) {
       auto key = crypto::VerifyKey::FromSpki(a.in().Blob(kMaxSpkiBytes));
       Advert advert;
       Field(a, advert);
-      if (!key.ok() || count > kMaxSites ||
-          !peers.emplace(advert.site, Peer{*std::move(key), advert}).second) {
+      // By site, upward, as they are written: one state has one byte string.
+      const bool follows = peers.empty() || advert.site > peers.rbegin()->first;
+      if (!key.ok() || count > kMaxSites || !follows) {
         a.in().Fail("a peer that cannot be");
+      } else {
+        peers.emplace(advert.site, Peer{*std::move(key), advert});
       }
     }
   } else {
@@ -240,7 +244,9 @@ void Held(A& a, std::map<SiteIndex, HeldShares>& held) {
       HeldShares shares;
       a.Number(dealer);
       Field(a, shares);
-      if (count > kMaxSites || !held.emplace(dealer, shares).second) a.in().Fail("a dealer that cannot be");
+      const bool follows = held.empty() || dealer > held.rbegin()->first;
+      if (count > kMaxSites || !follows) a.in().Fail("a dealer that cannot be");
+      held.emplace(dealer, shares);
     }
   } else {
     for (auto& [dealer, shares] : held) {
@@ -303,7 +309,7 @@ void Field(A& a, T& v) {
 
 // A state that parses but could never have been written must not start a round.
 bool IsPlausible(const WorkerState& s) {
-  if (s.phase > WorkerPhase::kErased) return false;
+  if (s.phase > WorkerPhase::kErased || !InCivilRange(s.input_until)) return false;
   const auto known = [&](SiteIndex site) { return site >= 1 && site <= s.offer.roster.size(); };
   const auto dealt = [&](SiteIndex site) { return s.held.contains(site); };
   const bool sets_fit =
@@ -315,7 +321,8 @@ bool IsPlausible(const WorkerState& s) {
     case WorkerPhase::kAdvertised:
       return s.advert.has_value();
     case WorkerPhase::kShared:
-      return s.advert.has_value() && s.shares.has_value();
+      return s.advert.has_value() && s.shares.has_value() && s.peers.contains(s.site) &&
+             s.shares->body.ciphertexts.size() == s.peers.size();
     case WorkerPhase::kReady:
     case WorkerPhase::kInputBegun:
       return dealt(s.site);

@@ -52,11 +52,13 @@ StatusOr<RoundState> DecodeRoundState(const AttemptId& id, ByteView state) {
     return DataLoss("a round's state of version {}, expected {}", version, kVersion);
   RoundState out;
   out.phase = static_cast<secagg::WorkerPhase>(in.U8());
+  if (out.phase > secagg::WorkerPhase::kErased) in.Fail("a phase that does not exist");
   const AttemptId own = GetAttempt(in);
   out.offer.signature = SignatureFrom(in);
   const size_t count = in.Count(kMaxAccepted);
   for (size_t i = 0; i < count && in.status().ok(); ++i) {
     const std::string name = in.Text(kMaxName);
+    if (!out.accepted.empty() && name <= out.accepted.rbegin()->first) in.Fail("names that do not ascend");
     const ByteView body = in.Blob(kMaxBytes);
     out.accepted[name] = {id, name, Bytes(body.begin(), body.end()), SignatureFrom(in)};
   }

@@ -423,12 +423,20 @@ TEST_F(CoordinatorLogTest, ATornOrLongerRecordIsDataLoss) {
   }
 }
 
-TEST_F(CoordinatorLogTest, AnUnknownVersionKindPhaseOrReasonIsDataLoss) {
+TEST_F(CoordinatorLogTest, AnUnknownVersionInstantKindPhaseOrReasonIsDataLoss) {
   const Bytes good = EncodeEvent({0, At(1), kAborted, LogEnded{{Aborted::Code::kCancelled, 0, 0, "x"}}});
   ASSERT_OK(DecodeEvent(good));
   // version, seq (4), instant (8), phase, kind, reason
-  for (const auto& [at, value] : std::vector<std::pair<size_t, uint8_t>>{
-           {0, 0}, {0, 2}, {13, 9}, {13, 255}, {14, 7}, {14, 255}, {15, 0}, {15, 9}}) {
+  for (const auto& [at, value] : std::vector<std::pair<size_t, uint8_t>>{{0, 0},
+                                                                         {0, 2},
+                                                                         {12, 0x7f},
+                                                                         {12, 0x80},
+                                                                         {13, 9},
+                                                                         {13, 255},
+                                                                         {14, 7},
+                                                                         {14, 255},
+                                                                         {15, 0},
+                                                                         {15, 9}}) {
     Bytes bad = good;
     bad.at(at) = value;
     EXPECT_THAT(DecodeEvent(bad), HasStatus(StatusCode::kDataLoss, "")) << at << " " << int{value};

@@ -1,6 +1,7 @@
 #include <set>
 
 #include "privacy/secagg/worker_round.h"
+#include "privacy/secagg/worker_state.h"
 #include "tests/unit/privacy/secagg/harness.h"
 
 // A worker that restarts from its last record goes on as if nothing had happened, and never answers a step
@@ -106,6 +107,27 @@ TEST(WorkerSnapshotTest, SurvivesEveryChangedByteWithoutACrash) {
     if (got.ok())
       (void)got->OnAgreementBundle(bundle, attempt.now());  // sealed on disk, yet it must not crash
   }
+}
+
+TEST(WorkerSnapshotTest, RefusesAStateThatNoWorkerWrote) {
+  World world(3);
+  Attempt attempt(world);
+  attempt.RunUntil(CoordinatorPhase::kInput);
+  const auto state = DecodeWorkerState(attempt.snapshot(1));
+  ASSERT_TRUE(state.ok()) << state.status();
+  ASSERT_EQ(state->phase, WorkerPhase::kShared);
+  const auto expect_refused = [&](const char* what, auto change) {
+    WorkerState changed = *state;
+    change(changed);
+    const auto got = DecodeWorkerState(EncodeWorkerState(changed).view());
+    ASSERT_FALSE(got.ok()) << what;
+    EXPECT_EQ(got.status().code(), StatusCode::kDataLoss) << what;
+  };
+  expect_refused("a ciphertext less", [](WorkerState& s) { s.shares->body.ciphertexts.pop_back(); });
+  expect_refused("not in U1 itself", [](WorkerState& s) { s.peers.erase(s.site); });
+  // A duration added to it would overflow.
+  expect_refused("input for ever", [](WorkerState& s) { s.input_until = Instant::max(); });
+  expect_refused("input before 1970", [](WorkerState& s) { s.input_until = Instant(Millis(-1)); });
 }
 
 TEST(WorkerSnapshotTest, RefusesAnotherAttemptsAnotherWorkersAndAnotherVersionsSnapshot) {
