@@ -8,17 +8,14 @@
 #include <set>
 #include <string>
 
+#include "tests/fuzz/scratch.h"
 #include "worker/model/dataset.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace concordat;
   using namespace concordat::model;
-  static const std::string folder = [] {
-    char name[] = "/tmp/jsonl_fuzz.XXXXXX";
-    if (mkdtemp(name) == nullptr) std::abort();
-    return std::string(name);
-  }();
-  const std::string link = folder + "/d.jsonl";
+  static const fuzz::Scratch folder;
+  const std::string link = folder / "d.jsonl";
   const int fd = memfd_create("jsonl", 0);
   if (fd < 0 || write(fd, data, size) != static_cast<ssize_t>(size)) std::abort();
   (void)unlink(link.c_str());

@@ -14,5 +14,6 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   (void)concordat::policy::ParseSignedCharter(text, "charter");
   (void)concordat::policy::ParseWorkerConfig(text, "worker", "/");
   (void)concordat::policy::ParseCoordinatorConfig(text, "coordinator", "/");
+  (void)concordat::policy::ParseOperatorConfig(text, "operator", "/");
   return 0;
 }

@@ -1,0 +1,102 @@
+// What both machines read back after a restart: records of the coordinator's log, a worker's snapshot. Any
+// bytes, and true ones with some changed. The first byte says which.
+//
+// What is read is what would be written, and no state that is read makes a machine do worse than refuse.
+#include <algorithm>
+
+#include "tests/fuzz/attempt_script.h"
+#include "tests/fuzz/edits.h"
+
+namespace concordat::fuzz {
+namespace {
+
+void ReadRecord(ByteView record) {
+  const auto event = DecodeEvent(record);
+  if (!event.ok()) {
+    Must(event.status().code() == StatusCode::kDataLoss, "a bad record is DataLoss");
+    return;
+  }
+  Must(EncodeEvent(*event) == ToBytes(record), "a record is what EncodeEvent writes");
+}
+
+/// Everything that could come next, whatever the state says is next.
+void GoOn(Attempt& attempt, bool lossy) {
+  const Script& s = TheScript(lossy);
+  WorkerRound& worker = attempt.worker(1);
+  for (const CoordinatorMessage& message :
+       {CoordinatorMessage(s.offer), CoordinatorMessage(s.keys), CoordinatorMessage(s.deliveries.at(1))})
+    (void)attempt.AtWorker(1, message);
+  (void)worker.BeginInput(attempt.now());
+  (void)worker.TakeMasks();
+  (void)worker.OnInput(TheWorld().offer.elements, Recorder::Upload256(1), attempt.now());
+  for (const CoordinatorMessage& message :
+       {CoordinatorMessage(s.survivors), CoordinatorMessage(s.bundle), CoordinatorMessage(s.result)})
+    (void)attempt.AtWorker(1, message);
+}
+
+void ReadSnapshot(ByteView snapshot, bool lossy) {
+  const auto state = DecodeWorkerState(snapshot);
+  if (!state.ok()) {
+    Must(state.status().code() == StatusCode::kDataLoss, "a bad snapshot is DataLoss");
+    return;
+  }
+  const crypto::SecretText again = EncodeWorkerState(*state);
+  Must(std::ranges::equal(again.view(), snapshot), "a snapshot is what EncodeWorkerState writes");
+  Attempt attempt(TheWorld());
+  auto restored = attempt.RestoreWorker(1, snapshot);
+  if (!restored.ok()) return;
+  attempt.ReplaceWorker(1, *std::move(restored));
+  Must(!attempt.worker(1).TakeMasks().ok(), "no masks right after a restart");
+  GoOn(attempt, lossy);
+}
+
+void ReadEditedSnapshot(Choices& c) {
+  const bool lossy = c.Below(2) == 1;
+  const auto& snapshots = TheScript(lossy).snapshots;
+  Bytes snapshot = snapshots[c.Below(snapshots.size())];
+  if (c.Below(8) == 7) snapshot.resize(c.Below(snapshot.size()));
+  while (!c.done()) Flip(c, snapshot);
+  ReadSnapshot(snapshot, lossy);
+}
+
+void ReadEditedLog(Choices& c) {
+  std::vector<Bytes> log = TheScript(c.Below(2) == 1).log;
+  while (!c.done()) {
+    if (c.Below(4) == 0) {
+      EditList(c, log);
+    } else if (!log.empty()) {
+      Flip(c, log[c.Below(log.size())]);
+    }
+  }
+  auto replayed = LoggedRound::Replay(TheWorld().coordinator, TheWorld().verifier, log, At(0), Millis(1000));
+  if (!replayed.ok()) {
+    Must(replayed.status().code() == StatusCode::kDataLoss, "a bad log is DataLoss");
+    return;
+  }
+  for (SiteIndex site = 1; site <= TheWorld().n(); ++site) (void)replayed->OnRejoined(site, At(1));
+  const auto deadline = replayed->deadline();
+  (void)replayed->OnTimer(deadline.value_or(At(2)));
+  (void)replayed->Finish(DigestFor("new adapter"), DigestFor("sum"), At(3));
+}
+
+}  // namespace
+}  // namespace concordat::fuzz
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  using namespace concordat::fuzz;
+  Choices c(data, size);
+  switch (c.Below(4)) {
+    case 0:
+      ReadRecord(c.Rest());
+      return 0;
+    case 1:
+      ReadSnapshot(c.Rest(), false);
+      return 0;
+    case 2:
+      ReadEditedSnapshot(c);
+      return 0;
+    default:
+      ReadEditedLog(c);
+      return 0;
+  }
+}
