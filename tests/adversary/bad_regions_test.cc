@@ -211,7 +211,7 @@ class BadRegionsTest : public ::testing::Test {
   }
   void Lie(Region& region, const Delivery& delivery) {
     std::vector<std::pair<SiteIndex, std::vector<ShareCommitment>>> dealers;
-    for (const auto& row : delivery.rows) dealers.emplace_back(row.dealer, row.commitments);
+    for (const auto& row : delivery.rows) dealers.emplace_back(row.dealer, *row.commitments);
     const uint64_t elements = lie_.offer.elements;
     const InputHeader header{lie_.offer.id, lie_.site, TranscriptT2(lie_.t1, dealers), elements,
                              DigestFor("y")};
