@@ -29,8 +29,11 @@ void ReadChain(std::string_view text) {
   const auto chain = crypto::SplitPemChain(text);
   if (!chain.ok()) return;
   Must(!chain->empty() && chain->size() <= crypto::kMaxChainCertificates, "a chain is short");
-  for (const std::string& pem : *chain)
-    Must(crypto::Certificate::FromPem(pem).ok(), "a chain's parts are certificates");
+  for (const std::string& pem : *chain) {
+    const auto again = crypto::SplitPemChain(pem);
+    Must(again.ok() && *again == std::vector<std::string>{pem}, "a chain's parts are chains of one");
+    (void)crypto::Certificate::FromPem(pem);  // its times or its key may not do
+  }
 }
 
 void ReadKey(ByteView spki) {

@@ -10,6 +10,8 @@
 namespace concordat::fuzz {
 namespace {
 
+constexpr int kMostEdits = 16;
+
 void ReadRecord(ByteView record) {
   const auto event = DecodeEvent(record);
   if (!event.ok()) {
@@ -55,13 +57,13 @@ void ReadEditedSnapshot(Choices& c) {
   const auto& snapshots = TheScript(lossy).snapshots;
   Bytes snapshot = snapshots[c.Below(snapshots.size())];
   if (c.Below(8) == 7) snapshot.resize(c.Below(snapshot.size()));
-  while (!c.done()) Flip(c, snapshot);
+  for (int i = 0; i < kMostEdits && !c.done(); ++i) Flip(c, snapshot);
   ReadSnapshot(snapshot, lossy);
 }
 
 void ReadEditedLog(Choices& c) {
   std::vector<Bytes> log = TheScript(c.Below(2) == 1).log;
-  while (!c.done()) {
+  for (int i = 0; i < kMostEdits && !c.done(); ++i) {
     if (c.Below(4) == 0) {
       EditList(c, log);
     } else if (!log.empty()) {

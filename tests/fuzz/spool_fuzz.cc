@@ -15,7 +15,7 @@ namespace {
 
 constexpr size_t kMostBytes = 2048;
 constexpr size_t kMostParts = 32;
-constexpr std::array<size_t, 5> kPieces{1, 48, 300, 1000, kMostBytes};
+constexpr std::array<size_t, 5> kPieces{kMostBytes, 1000, 300, 48, 1};
 
 Bytes Upload(size_t size) {
   Bytes out(size);
