@@ -5,6 +5,7 @@
 #include "privacy/crypto/aead.h"
 #include "privacy/crypto/hash.h"
 #include "privacy/crypto/hkdf.h"
+#include "privacy/secagg/pairwise.h"
 
 namespace concordat::secagg {
 namespace {
@@ -37,8 +38,9 @@ Digest CommitShare(ShareKind kind, SiteIndex dealer, SiteIndex holder, const Sec
 }
 
 StatusOr<Secret32> ShareKey(const Secret32& own_secret, const X25519Public& peer, const Digest& t1,
-                            SiteIndex dealer, SiteIndex holder) {
+                            SiteIndex dealer, SiteIndex holder, const Secret32* pair_part) {
   ASSIGN_OR_RETURN(const Secret32 agreed, crypto::X25519Agree(own_secret, peer));
+  if (pair_part != nullptr) return DeriveWithPart(agreed, *pair_part, t1, "share+pairwise", dealer, holder);
   const std::array<uint8_t, 7> info = {'s', 'h', 'a', 'r', 'e', dealer, holder};
   return crypto::HkdfSha256(agreed.view(), t1.view(), info);
 }

@@ -15,6 +15,7 @@ namespace concordat::secagg {
 struct CoordinatorState {
   CoordinatorPhase phase = CoordinatorPhase::kIdle;
   Offer offer;
+  bool pairwise = false;  // the job asks for pairwise keys
   Digest t0, t1, t2;
   std::map<SiteIndex, crypto::VerifyKey> keys;
   std::set<SiteIndex> lost;

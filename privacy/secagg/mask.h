@@ -25,8 +25,10 @@ struct MaskKey {
 };
 
 /// k_ij. InvalidArgument when `peer` is a point of low order.
+/// \param pair_part with pairwise keys, PairMaskPart of the two sites (pairwise.h); nullptr without
 StatusOr<Secret32> PairwiseMaskKey(const Secret32& own_secret, const crypto::X25519Public& peer,
-                                   const Digest& t2, SiteIndex i, SiteIndex j);
+                                   const Digest& t2, SiteIndex i, SiteIndex j,
+                                   const Secret32* pair_part = nullptr);
 /// s_i from the self-mask seed b_i.
 Secret32 SelfMaskKey(const Secret32& seed, const Digest& t2, SiteIndex i);
 /// The sign with which site `i` applies k_ij: +1 for j < i, −1 for j > i.
