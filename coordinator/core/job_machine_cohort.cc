@@ -143,8 +143,9 @@ void JobMachine::StartAttempt(const std::vector<SpiffeId>& roster, Instant now, 
     region.phase = 0;
     region.permille = 0;
   }
-  attempt->round = std::make_unique<secagg::LoggedRound>(std::move(*offer), *context_->key, *context_->peers,
-                                                         std::move(chains));
+  attempt->round =
+      std::make_unique<secagg::LoggedRound>(std::move(*offer), *context_->key, *context_->peers,
+                                            std::move(chains), spec_->secure_aggregation.pairwise_keys);
   auto effects = attempt->round->Start(now);
   if (!effects.ok()) {
     // A certificate that ran out since its worker connected. Nothing was offered.
