@@ -16,6 +16,7 @@
 #include "cli/context.h"
 #include "cli/doctor_trainer.h"
 #include "common/files.h"
+#include "policy/pairwise_key_files.h"
 #include "privacy/crypto/x509.h"
 #include "worker/model/weight_source.h"
 #include "worker/rpc/setup.h"
@@ -381,7 +382,29 @@ void Doctor::CheckWorker(const policy::WorkerConfig& config) {
     if (const Status ours = MakePrivateFolder(folder); !ours.ok())
       Add(ours, "state", "", "the worker does not start in a folder of somebody else's");
   }
+  CheckPairwiseKeys(config);
   CheckTrainer(config);
+}
+
+void Doctor::CheckPairwiseKeys(const policy::WorkerConfig& config) {
+  if (config.pairwise_keys.empty()) return;
+  const auto read = [&]() -> StatusOr<secagg::PairwiseKeys> {
+    ASSIGN_OR_RETURN(const std::string chain, ReadTextFile(config.certificate, crypto::kMaxChainBytes));
+    ASSIGN_OR_RETURN(const auto pems, crypto::SplitPemChain(chain));
+    ASSIGN_OR_RETURN(const crypto::Certificate leaf, crypto::Certificate::FromPem(pems.front()));
+    ASSIGN_OR_RETURN(const SpiffeId self, leaf.spiffe_id());
+    return policy::LoadPairwiseKeys(config.pairwise_keys, self);
+  };
+  const auto keys = read();
+  if (!keys.ok())
+    return Add(keys.status(), "pairwise_keys", "", "the worker does not start before this is mended");
+  if (keys->empty())
+    return Add(Level::kWarn, "pairwise_keys", config.pairwise_keys.string() + ": no key in it",
+               "concordat region pairwise-key makes one for each peer");
+  std::string text;
+  for (const auto& [peer, key] : *keys)
+    text += fmt::format("{}{} ({})", text.empty() ? "" : ", ", peer.Brief(), policy::PairwiseKeyCheck(key));
+  Add(Level::kOk, "pairwise_keys", text);
 }
 
 }  // namespace concordat::cli

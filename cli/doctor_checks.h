@@ -57,6 +57,7 @@ class Doctor {
  private:
   void CheckData();
   void CheckModel(const policy::WorkerConfig& config);
+  void CheckPairwiseKeys(const policy::WorkerConfig& config);
   void CheckTrainer(const policy::WorkerConfig& config);
   Instant now_;
   std::vector<Check> checks_;

@@ -7,6 +7,7 @@
 #include "common/files.h"
 #include "common/random.h"
 #include "policy/node_config.h"
+#include "policy/pairwise_key_files.h"
 #include "policy/region_init.h"
 #include "privacy/crypto/x509.h"
 
@@ -99,6 +100,49 @@ Status RunRenew(Context& context, const RenewOptions& options) {
   return OkStatus();
 }
 
+struct PairwiseKeyOptions {
+  std::string folder;
+  std::string peer;
+  std::string out;
+};
+
+/// The worker of the region in `folder`, from its certificate.
+StatusOr<SpiffeId> WorkerOf(const std::filesystem::path& folder) {
+  ASSIGN_OR_RETURN(const std::string chain,
+                   ReadTextFile(folder / "worker" / "cert.pem", crypto::kMaxChainBytes));
+  ASSIGN_OR_RETURN(const auto pems, crypto::SplitPemChain(chain));
+  ASSIGN_OR_RETURN(const crypto::Certificate leaf, crypto::Certificate::FromPem(pems.front()));
+  return leaf.spiffe_id();
+}
+
+Status RunPairwiseKey(Context& context, const PairwiseKeyOptions& options) {
+  auto peer = SpiffeId::Parse(options.peer);
+  if (!peer.ok()) return Annotate(peer.status(), "--peer");
+  ASSIGN_OR_RETURN(const SpiffeId self, WorkerOf(options.folder));
+  std::filesystem::path file = options.out;
+  if (file.empty()) {
+    const auto folder = std::filesystem::path(options.folder) / "pairwise";
+    RETURN_IF_ERROR(MakePrivateFolder(folder));
+    file = folder / fmt::format("{}_{}{}", peer->jurisdiction(), peer->name(), policy::kPairwiseKeySuffix);
+  }
+  OsRandom random;
+  ASSIGN_OR_RETURN(const Secret32 key, policy::MakePairwiseKeyFile(file, self, *peer, random));
+  const std::string check = policy::PairwiseKeyCheck(key);
+  context.output.Say(
+      fmt::format("made a key between {} and {} in {}", self.Brief(), peer->Brief(), file.string()));
+  context.output.Say("  check value " + check + ": both must see the same (concordat doctor --worker)");
+  context.output.Say(
+      "  next: carry this very file to the other region, by hand or by any way that is not recorded with "
+      "the");
+  context.output.Say(
+      "        traffic, into the folder that pairwise_keys in its worker's file names (mode 0700, the file "
+      "0600);");
+  context.output.Say("        name the folder in worker.yaml here too, and restart both workers");
+  context.output.Json(
+      {{"self", self.ToString()}, {"peer", peer->ToString()}, {"file", file.string()}, {"check", check}});
+  return OkStatus();
+}
+
 }  // namespace
 
 void AddRegionVerbs(CLI::App& app, Context& context) {
@@ -131,6 +175,21 @@ void AddRegionVerbs(CLI::App& app, Context& context) {
         ->capture_default_str();
     renew->callback(
         [&context, options] { context.run = [&context, options] { return RunRenew(context, *options); }; });
+  }
+  {
+    auto options = std::make_shared<PairwiseKeyOptions>();
+    CLI::App* key = region->add_subcommand(
+        "pairwise-key",
+        "a fresh key with one peer's worker, to be carried there by another way than the network");
+    key->footer("Example: concordat region pairwise-key hospital-de --peer spiffe://fr.example/worker/curie");
+    key->add_option("folder", options->folder, "the region's folder")->required();
+    key->add_option("--peer", options->peer, "the other worker, spiffe://JURISDICTION/worker/NAME")
+        ->required();
+    key->add_option("--out", options->out,
+                    "file to make (default: in FOLDER/pairwise, named after the peer); never written over");
+    key->callback([&context, options] {
+      context.run = [&context, options] { return RunPairwiseKey(context, *options); };
+    });
   }
   CLI::App* coordinator = app.add_subcommand("coordinator", "make and renew a coordinator's identity");
   coordinator->require_subcommand(1);

@@ -203,6 +203,8 @@ StatusOr<JobSpec> ParseJob(std::string_view text, std::string_view file_name) {
   ReadDeadlines(deadlines, &job.deadlines);
   YamlMap privacy = root.Map("privacy");
   ReadPrivacy(privacy, &job.privacy);
+  YamlMap aggregation = root.MapOr("secure_aggregation");
+  job.secure_aggregation.pairwise_keys = aggregation.ChoiceOr("pairwise_keys", 0, {"none", "required"}) == 1;
   ReadMetrics(root.MapOr("metrics"), job.privacy, &job.metrics);
   YamlMap server = root.MapOr("server");
   job.server.learning_rate = server.NumberOr("learning_rate", 1.0, 1e-6, 10);

@@ -69,6 +69,11 @@ struct JobSpec {
     RoundingMode rounding = RoundingMode::kStochastic;
     uint32_t modulus_bits = kPlainBits;  // b; with 24 the delta is rotated and the masked vector packed
   } privacy;
+  struct SecureAggregation {
+    /// Every two sites have carried each other a key by another way than the network, and it goes into all
+    /// that they agree on: docs/SECURE_AGGREGATION.md, "Pairwise keys".
+    bool pairwise_keys = false;
+  } secure_aggregation;
   struct Metrics {
     double loss_bound = 0;        // nats per token; the mean loss of a site, or of a unit, is clipped to it
     double noise_multiplier = 0;  // σ_m / bound of each metric coordinate

@@ -95,6 +95,7 @@ StatusOr<WorkerConfig> ParseWorkerConfig(std::string_view text, std::string_view
   config.scratch = ReadPathOr(root, "scratch", folder, config.state / "scratch");
   config.anchor = ReadPathOr(root, "anchor", folder, config.state.parent_path() / "anchor");
   config.seal_key = ReadPathOr(root, "seal_key", folder, config.state / "seal.key");
+  config.pairwise_keys = ReadPathOr(root, "pairwise_keys", folder, {});
   config.ledger = ReadPathOr(root, "ledger", folder, config.state / "ledger.jsonl");
   config.receipts = ReadPathOr(root, "receipts", folder, config.state / "receipts.jsonl");
   config.log = ReadPathOr(root, "log", folder, {});

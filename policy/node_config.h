@@ -36,11 +36,12 @@ struct WorkerConfig {
   std::filesystem::path seal_key;    // seals what attempts need after a restart; default state/seal.key
   std::filesystem::path
       anchor;  // how far the journal has come, kept apart from it; default anchor beside state
-  std::filesystem::path ledger;    // default state/ledger.jsonl
-  std::filesystem::path receipts;  // default state/receipts.jsonl
-  std::filesystem::path log;       // empty: standard error
-  std::filesystem::path trainer;   // empty: concordat-trainer beside the worker
-  std::filesystem::path socket;    // unix socket for the region's operator; default state/region.sock
+  std::filesystem::path pairwise_keys;  // folder of keys shared with peers' workers; empty: none
+  std::filesystem::path ledger;         // default state/ledger.jsonl
+  std::filesystem::path receipts;       // default state/receipts.jsonl
+  std::filesystem::path log;            // empty: standard error
+  std::filesystem::path trainer;        // empty: concordat-trainer beside the worker
+  std::filesystem::path socket;         // unix socket for the region's operator; default state/region.sock
 };
 StatusOr<WorkerConfig> ParseWorkerConfig(std::string_view text, std::string_view file_name,
                                          const std::filesystem::path& folder);

@@ -138,6 +138,9 @@ StatusOr<RegionPolicy> ParseRegionPolicy(std::string_view text, std::string_view
   policy.adapters.max_rank = Whole(adapters, "max_rank", 1, 256);
   ReadCohort(root.Map("cohort"), &policy.cohort);
   ReadPrivacy(root.Map("privacy"), &policy.privacy);
+  YamlMap aggregation = root.MapOr("secure_aggregation");
+  policy.secure_aggregation.pairwise_keys_required =
+      aggregation.ChoiceOr("pairwise_keys", 0, {"optional", "required"}) == 1;
   YamlMap training = root.Map("training");
   policy.training.max_rounds = Whole(training, "max_rounds", 1, 100000);
   policy.training.max_local_steps = Whole(training, "max_local_steps", 1, 100000);

@@ -58,6 +58,9 @@ struct RegionPolicy {
     std::vector<RoundingMode> rounding;
     std::vector<uint32_t> modulus_bits = {kPlainBits};  // of the job's encoding
   } privacy;
+  struct SecureAggregation {
+    bool pairwise_keys_required = false;  // only jobs that use pairwise keys
+  } secure_aggregation;
   struct Training {
     uint32_t max_rounds = 0;
     uint32_t max_local_steps = 0;

@@ -109,6 +109,9 @@ void CheckPrivacy(const PolicyQuestion& q, Verdict* verdict) {
                    job.noise == NoisePlacement::kLocal ? "local" : "distributed");
   verdict->Require(Contains(policy.rounding, job.rounding), RuleCode::kPrivacyRounding, "{} is not listed",
                    job.rounding == RoundingMode::kNearest ? "nearest" : "stochastic");
+  verdict->Require(
+      !q.policy.secure_aggregation.pairwise_keys_required || q.job.secure_aggregation.pairwise_keys,
+      RuleCode::kPairwiseKeysRequired, "job: none, policy: required");
   verdict->Require(Contains(policy.modulus_bits, q.job.privacy.modulus_bits), RuleCode::kPrivacyModulusBits,
                    "{} is not listed", q.job.privacy.modulus_bits);
 }

@@ -50,6 +50,8 @@ enum class RuleCode : uint16_t {
   kDatasetDelta = 513,
   kDatasetClassDeltas = 521,
   kDatasetClassMetrics = 522,
+  kPairwiseKeysRequired = 541,
+  kPairwiseKeysAbsent = 542,
   kTrainingMaxRounds = 601,
   kTrainingMaxLocalSteps = 602,
   kTrainingMaxSequenceTokens = 603,

@@ -34,6 +34,12 @@ Status CountWithin(int count, size_t max, std::string_view field) {
   return OkStatus();
 }
 
+/// A list that goes with another: one for each of its entries, or none at all.
+Status NoneOrEach(int count, int others, std::string_view field) {
+  if (count == 0 || count == others) return OkStatus();
+  return InvalidArgument("{}: expected none or {}, got {}", field, others, count);
+}
+
 /// Lists go by site, upward, without repeats.
 Status Above(SiteIndex previous, SiteIndex site, std::string_view field) {
   if (site <= previous)
@@ -274,6 +280,7 @@ void ToProto(const Signed<secagg::Shares>& in, pb::Shares* out) {
   out->set_t1(BytesOf(in.body.t1));
   CommitmentsOut(in.body.commitments, out->mutable_commitments());
   for (const auto& c : in.body.ciphertexts) out->add_ciphertexts(TextOf(c));
+  for (const auto& s : in.body.pair_seals) out->add_pair_seals(TextOf(s));
   SignatureOut(in, out);
 }
 
@@ -290,6 +297,10 @@ StatusOr<Signed<secagg::Shares>> FromProto(const pb::Shares& in) {
   for (const auto& c : in.ciphertexts()) {
     RETURN_IF_ERROR(CopyFixed(c, &out.body.ciphertexts.emplace_back(), "ciphertexts"));
   }
+  RETURN_IF_ERROR(NoneOrEach(in.pair_seals_size(), in.commitments_size(), "pair_seals"));
+  for (const auto& s : in.pair_seals()) {
+    RETURN_IF_ERROR(CopyFixed(s, &out.body.pair_seals.emplace_back(), "pair_seals"));
+  }
   RETURN_IF_ERROR(SignatureInto(in, &out));
   return out;
 }
@@ -305,6 +316,7 @@ void ToProto(const Signed<secagg::Delivery>& in, pb::Delivery* out) {
     to->set_signature(TextOf(row.signature));
     to->set_ciphertext(TextOf(row.ciphertext));
   }
+  for (const Digest& tag : in.body.pair_tags) out->add_pair_tags(BytesOf(tag));
   SignatureOut(in, out);
 }
 
@@ -323,6 +335,10 @@ StatusOr<Signed<secagg::Delivery>> FromProto(const pb::Delivery& in) {
     RETURN_IF_ERROR(CommitmentsInto(row.commitments(), &to.commitments.Change()));
     RETURN_IF_ERROR(CopyFixed(row.signature(), &to.signature, "rows.signature"));
     RETURN_IF_ERROR(CopyFixed(row.ciphertext(), &to.ciphertext, "rows.ciphertext"));
+  }
+  RETURN_IF_ERROR(NoneOrEach(in.pair_tags_size(), in.rows_size(), "pair_tags"));
+  for (const auto& tag : in.pair_tags()) {
+    RETURN_IF_ERROR(DigestInto(tag, &out.body.pair_tags.emplace_back(), "pair_tags"));
   }
   RETURN_IF_ERROR(SignatureInto(in, &out));
   return out;
@@ -343,7 +359,7 @@ StatusOr<Signed<secagg::Complaint>> FromProto(const pb::Complaint& in) {
   RETURN_IF_ERROR(SiteFrom(in.site(), &out.body.site, "site"));
   RETURN_IF_ERROR(SiteFrom(in.accused(), &out.body.accused, "accused"));
   RETURN_IF_ERROR(DigestInto(in.t1(), &out.body.t1, "t1"));
-  if (in.code() < 1 || in.code() > 3) return InvalidArgument("code: expected 1 to 3, got {}", in.code());
+  if (in.code() < 1 || in.code() > 4) return InvalidArgument("code: expected 1 to 4, got {}", in.code());
   out.body.code = static_cast<secagg::Complaint::Code>(in.code());
   RETURN_IF_ERROR(SignatureInto(in, &out));
   return out;

@@ -56,7 +56,8 @@ JobMachine::JobMachine(const CoreContext& context, StoredJob stored, policy::Job
 void JobMachine::Resume(std::span<const Bytes> log, Instant now) {
   if (log.empty()) return;
   const Millis grace = std::max(context_->reconnect_grace, kReturn);
-  auto round = secagg::LoggedRound::Replay(*context_->key, *context_->peers, log, now, grace);
+  auto round = secagg::LoggedRound::Replay(*context_->key, *context_->peers, log, now, grace,
+                                           spec_->secure_aggregation.pairwise_keys);
   if (!round.ok() || round->ended()) return;
   const secagg::Offer& offer = round->round().offer();
   if (offer.id != AttemptId{record_.id, rounds_done(), next_attempt_ - 1} || offer.adapter != adapter_)

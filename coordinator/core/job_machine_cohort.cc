@@ -192,8 +192,9 @@ void JobMachine::StartAttempt(const std::vector<SpiffeId>& roster, Instant now, 
     if (SitsOut(id)) region.dropped = DropReason::kLeftOut;
     if (!region.certificate.ok()) region.dropped = DropReason::kCertificate;
   }
-  attempt->round = std::make_unique<secagg::LoggedRound>(std::move(*offer), *context_->key, *context_->peers,
-                                                         std::move(chains));
+  attempt->round =
+      std::make_unique<secagg::LoggedRound>(std::move(*offer), *context_->key, *context_->peers,
+                                            std::move(chains), spec_->secure_aggregation.pairwise_keys);
   auto effects = attempt->round->Start(now);
   if (!effects.ok()) {
     // A certificate that came too near its end since it was looked at. Nothing was offered; next time its

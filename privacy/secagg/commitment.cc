@@ -5,6 +5,7 @@
 #include "privacy/crypto/aead.h"
 #include "privacy/crypto/hash.h"
 #include "privacy/crypto/hkdf.h"
+#include "privacy/secagg/pairwise.h"
 
 namespace concordat::secagg {
 namespace {
@@ -37,8 +38,10 @@ Digest CommitShare(ShareKind kind, SiteIndex dealer, SiteIndex holder, const Sec
 }
 
 StatusOr<Secret32> ShareKey(const Secret32& own_secret, const AgreementPublic& peer, const Digest& t1,
-                            SiteIndex dealer, SiteIndex holder, crypto::AgreementCurve curve) {
+                            SiteIndex dealer, SiteIndex holder, const Secret32* pair_part,
+                            crypto::AgreementCurve curve) {
   ASSIGN_OR_RETURN(const Secret32 agreed, crypto::Agree(own_secret, peer, curve));
+  if (pair_part != nullptr) return DeriveWithPart(agreed, *pair_part, t1, "share+pairwise", dealer, holder);
   const std::array<uint8_t, 7> info = {'s', 'h', 'a', 'r', 'e', dealer, holder};
   return crypto::HkdfSha256(agreed.view(), t1.view(), info);
 }

@@ -30,8 +30,9 @@ struct HeldShares {
 
 /// K_{i→j} = HKDF-SHA256(Agree(channel keys), salt T1, info "share"‖dealer‖holder); seals one message only.
 /// InvalidArgument as crypto::Agree.
+/// \param pair_part with pairwise keys, PairSharePart of dealer and holder (pairwise.h); nullptr without
 StatusOr<Secret32> ShareKey(const Secret32& own_secret, const AgreementPublic& peer, const Digest& t1,
-                            SiteIndex dealer, SiteIndex holder,
+                            SiteIndex dealer, SiteIndex holder, const Secret32* pair_part = nullptr,
                             crypto::AgreementCurve curve = crypto::AgreementCurve::kX25519);
 /// AES-256-GCM of mask_key_share ‖ salt ‖ seed_share ‖ salt with nonce 0 and AAD T1 ‖ dealer ‖ holder.
 ShareCiphertext SealShares(const Secret32& share_key, const Digest& t1, SiteIndex dealer, SiteIndex holder,

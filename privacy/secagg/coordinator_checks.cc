@@ -4,6 +4,7 @@
 
 #include "privacy/crypto/hash.h"
 #include "privacy/secagg/commitment.h"
+#include "privacy/secagg/pairwise.h"
 #include "privacy/secagg/shamir.h"
 
 namespace concordat::secagg {
@@ -59,6 +60,42 @@ StatusOr<Secret32> RebuildSecret(const CoordinatorState& state, SiteIndex dealer
   return ReconstructSecret(shares, state.offer.threshold);
 }
 
+// The part of `lost` and `survivor` in their mask key, from what `lost` left for it, which `survivor` has not
+// complained of.
+StatusOr<Secret32> RebuildPairPart(const CoordinatorState& state, const Secret32& root, SiteIndex lost,
+                                   SiteIndex survivor) {
+  const auto column = static_cast<size_t>(std::ranges::lower_bound(state.u1, survivor) - state.u1.begin());
+  return OpenPairPart(root, state.shares.at(lost).body.pair_seals.at(column), state.t1, lost, survivor);
+}
+
+// What takes off the masks that the survivors share with site `lost`.
+StatusOr<std::vector<MaskKey>> RebuildMasksOf(const CoordinatorState& state, SiteIndex lost,
+                                              SiteIndex& convicted) {
+  ASSIGN_OR_RETURN(const Secret32 shared, RebuildSecret(state, lost, &Unmask::mask_key_shares));
+  const Secret32 secret = state.pairwise ? MaskSecretOf(shared) : shared;
+  const auto pub = crypto::PublicOf(secret, state.curve);
+  if (!pub.ok() || *pub != state.adverts.at(lost).body.mask_key) {
+    convicted = lost;
+    return Refuse(kBadShare, "the shares of site {} rebuild another mask key than it advertised", lost);
+  }
+  std::vector<MaskKey> masks;
+  for (SiteIndex i : state.u3) {
+    std::optional<Secret32> part;
+    if (state.pairwise) {
+      auto opened = RebuildPairPart(state, shared, lost, i);
+      if (!opened.ok()) {
+        convicted = lost;
+        return Refuse(kBadShare, "{}", Message(opened.status()));
+      }
+      part = *std::move(opened);
+    }
+    ASSIGN_OR_RETURN(Secret32 key, PairwiseMaskKey(secret, state.adverts.at(i).body.mask_key, state.t2, i,
+                                                   lost, part.has_value() ? &*part : nullptr, state.curve));
+    masks.push_back({std::move(key), -PairwiseSign(i, lost)});
+  }
+  return masks;
+}
+
 }  // namespace
 
 StatusOr<crypto::VerifyKey> CheckMember(const RosterEntry& member, std::string_view chain,
@@ -108,6 +145,10 @@ Status CheckShares(const Shares& shares, const CoordinatorState& state) {
       shares.ciphertexts.size() != state.u1.size()) {
     return Refuse(kMalformed, "site {} must deal to exactly the {} sites of U1", shares.dealer,
                   state.u1.size());
+  }
+  if (shares.pair_seals.size() != (state.pairwise ? state.u1.size() : 0)) {
+    return Refuse(kMalformed, "site {} deals with {} pair seals to {} sites in a job with{} pairwise keys",
+                  shares.dealer, shares.pair_seals.size(), state.u1.size(), state.pairwise ? "" : "out");
   }
   return OkStatus();
 }
@@ -159,17 +200,8 @@ StatusOr<UnmaskWork> Rebuild(const CoordinatorState& state, SiteIndex& convicted
     work.keys.push_back({SelfMaskKey(seed, state.t2, j), -1});
   }
   for (SiteIndex j : Without(state.u2, state.u3)) {
-    ASSIGN_OR_RETURN(const Secret32 secret, RebuildSecret(state, j, &Unmask::mask_key_shares));
-    const auto pub = crypto::PublicOf(secret, state.curve);
-    if (!pub.ok() || *pub != state.adverts.at(j).body.mask_key) {
-      convicted = j;
-      return Refuse(kBadShare, "the shares of site {} rebuild another mask key than it advertised", j);
-    }
-    for (SiteIndex i : state.u3) {
-      ASSIGN_OR_RETURN(Secret32 key, PairwiseMaskKey(secret, state.adverts.at(i).body.mask_key, state.t2, i,
-                                                     j, state.curve));
-      work.keys.push_back({std::move(key), -PairwiseSign(i, j)});
-    }
+    ASSIGN_OR_RETURN(std::vector<MaskKey> masks, RebuildMasksOf(state, j, convicted));
+    std::ranges::move(masks, std::back_inserter(work.keys));
   }
   return work;
 }

@@ -15,6 +15,7 @@ namespace concordat::secagg {
 struct CoordinatorState {
   CoordinatorPhase phase = CoordinatorPhase::kIdle;
   Offer offer;
+  bool pairwise = false;  // the job asks for pairwise keys
   Digest t0, t1, t2;
   crypto::AgreementCurve curve = crypto::AgreementCurve::kX25519;  // from the coordinator's key
   std::map<SiteIndex, crypto::VerifyKey> keys;

@@ -110,6 +110,9 @@ void Put(CanonicalWriter& w, const Signed<T>& v) {
   if constexpr (std::is_same_v<T, Shares>) {
     w.Count(v.body.ciphertexts.size());
     for (const ShareCiphertext& c : v.body.ciphertexts) w.Raw(c);
+    if (v.body.pair_seals.empty()) return;  // as it was before there were pairwise keys
+    w.Count(v.body.pair_seals.size());
+    for (const PairSeal& seal : v.body.pair_seals) w.Raw(seal);
   }
 }
 template <typename T>
@@ -119,6 +122,10 @@ void Get(CanonicalReader& r, Signed<T>& v) {
   if constexpr (std::is_same_v<T, Shares>) {
     const size_t n = r.Count(kMaxSites);
     for (size_t i = 0; i < n && r.status().ok(); ++i) ReadArray(r, v.body.ciphertexts.emplace_back());
+    if (!r.status().ok() || r.left() == 0) return;
+    const size_t seals = r.Count(kMaxSites);
+    if (seals == 0) r.Fail("an empty list of pair seals");
+    for (size_t i = 0; i < seals && r.status().ok(); ++i) ReadArray(r, v.body.pair_seals.emplace_back());
   }
 }
 
@@ -191,8 +198,8 @@ StatusOr<CoordinatorEvent> DecodeEvent(ByteView record) {
 }
 
 LoggedRound::LoggedRound(Offer offer, const crypto::SigningKey& key, const PeerVerifier& peers,
-                         std::map<SiteIndex, std::string> chains)
-    : LoggedRound(CoordinatorRound(std::move(offer), key, peers, chains), chains) {}
+                         std::map<SiteIndex, std::string> chains, bool pairwise)
+    : LoggedRound(CoordinatorRound(std::move(offer), key, peers, chains, pairwise), chains) {}
 
 // ---- Forwards: every event goes to the round, and its decision into a record.
 
@@ -356,7 +363,8 @@ Status LoggedRound::Apply(const CoordinatorEvent& event) {
 }
 
 StatusOr<LoggedRound> LoggedRound::Replay(const crypto::SigningKey& key, const PeerVerifier& peers,
-                                          std::span<const Bytes> records, Instant now, Millis grace) {
+                                          std::span<const Bytes> records, Instant now, Millis grace,
+                                          bool pairwise) {
   const auto lost = [](size_t seq, const Status& why) {
     return DataLoss("record {} of the attempt: {}", seq, Message(why));
   };
@@ -367,7 +375,7 @@ StatusOr<LoggedRound> LoggedRound::Replay(const crypto::SigningKey& key, const P
   if (started == nullptr || first->seq != 0 || first->after != kAdverts) {
     return DataLoss("the attempt's first record is not its beginning");
   }
-  LoggedRound round(std::move(started->offer), key, peers, std::move(started->chains));
+  LoggedRound round(std::move(started->offer), key, peers, std::move(started->chains), pairwise);
   if (auto effects = round.Start(first->at); !effects.ok()) return lost(0, effects.status());
   for (size_t seq = 1; seq < records.size(); ++seq) {
     const auto event = DecodeEvent(records[seq]);

@@ -52,7 +52,8 @@ struct CoordinatorEvent {
 };
 
 /// Version 1: u8 version, u32 seq, i64 milliseconds since 1970, u8 phase after, u8 kind (position in the
-/// variant), then the fields in their order, in the form of common/canonical.h.
+/// variant), then the fields in their order, in the form of common/canonical.h; Shares with pairwise keys end
+/// with the list of their pair seals.
 Bytes EncodeEvent(const CoordinatorEvent& event);
 /// DataLoss when `record` is not what EncodeEvent wrote.
 StatusOr<CoordinatorEvent> DecodeEvent(ByteView record);
@@ -70,14 +71,15 @@ struct LoggedEffects : CoordinatorEffects {
 class LoggedRound {
  public:
   LoggedRound(Offer offer, const crypto::SigningKey& key, const PeerVerifier& peers,
-              std::map<SiteIndex, std::string> chains);
+              std::map<SiteIndex, std::string> chains, bool pairwise = false);
 
   /// The attempt as its log leaves it. Nobody counts as lost: each member has until the step's deadline, but
   /// at least `grace` from `now`, to connect again, and gets the current step's message from OnRejoined. Sum
   /// what `uploads` names from the spool, and cancel the attempt when one is not there. DataLoss when a
   /// record does not parse, or the log does not replay to the phases that it states.
   static StatusOr<LoggedRound> Replay(const crypto::SigningKey& key, const PeerVerifier& peers,
-                                      std::span<const Bytes> records, Instant now, Millis grace);
+                                      std::span<const Bytes> records, Instant now, Millis grace,
+                                      bool pairwise = false);
 
   StatusOr<LoggedEffects> Start(Instant now);
   StatusOr<LoggedEffects> OnAdvert(const Signed<Advert>& advert, Instant now);

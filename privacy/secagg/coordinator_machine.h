@@ -27,9 +27,10 @@ enum class Admission { kNew, kRepeat };
 class CoordinatorRound::Machine {
  public:
   Machine(Offer offer, const crypto::SigningKey& key, const PeerVerifier& peers,
-          std::map<SiteIndex, std::string> chains)
+          std::map<SiteIndex, std::string> chains, bool pairwise)
       : key_(&key), peers_(&peers), chains_(std::move(chains)) {
     state_.offer = std::move(offer);
+    state_.pairwise = pairwise;
     state_.t0 = TranscriptT0(state_.offer);
     state_.curve = crypto::CurveFor(key.profile());
   }

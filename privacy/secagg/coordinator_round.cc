@@ -16,7 +16,7 @@ using enum CoordinatorPhase;
 template <typename T>
 bool SameMessage(const Signed<T>& a, const Signed<T>& b) {
   if constexpr (std::is_same_v<T, Shares>) {
-    if (a.body.ciphertexts != b.body.ciphertexts) return false;
+    if (a.body.ciphertexts != b.body.ciphertexts || a.body.pair_seals != b.body.pair_seals) return false;
   }
   return a.signature == b.signature && Canonical(a.body) == Canonical(b.body);
 }
@@ -212,8 +212,8 @@ CoordinatorEffects CoordinatorRound::Machine::Cancel(std::string_view why) {
 }
 
 CoordinatorRound::CoordinatorRound(Offer offer, const crypto::SigningKey& key, const PeerVerifier& peers,
-                                   std::map<SiteIndex, std::string> chains)
-    : machine_(std::make_unique<Machine>(std::move(offer), key, peers, std::move(chains))) {}
+                                   std::map<SiteIndex, std::string> chains, bool pairwise)
+    : machine_(std::make_unique<Machine>(std::move(offer), key, peers, std::move(chains), pairwise)) {}
 CoordinatorRound::~CoordinatorRound() = default;
 CoordinatorRound::CoordinatorRound(CoordinatorRound&&) noexcept = default;
 CoordinatorRound& CoordinatorRound::operator=(CoordinatorRound&&) noexcept = default;

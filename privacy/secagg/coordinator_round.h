@@ -107,8 +107,10 @@ class CoordinatorRound {
   /// \param offer complete; CheckOfferIsSound must accept it, else InvalidArgument from Start
   /// \param key the coordinator's charter key; must outlive this object, like `peers`
   /// \param chains each roster site's certificate chain, PEM, leaf first
+  /// \param pairwise the job asks for pairwise keys (pairwise.h): dealers leave pair seals, holders get their
+  /// tags
   CoordinatorRound(Offer offer, const crypto::SigningKey& key, const PeerVerifier& peers,
-                   std::map<SiteIndex, std::string> chains);
+                   std::map<SiteIndex, std::string> chains, bool pairwise = false);
   ~CoordinatorRound();
   CoordinatorRound(CoordinatorRound&&) noexcept;
   CoordinatorRound& operator=(CoordinatorRound&&) noexcept;

@@ -2,6 +2,7 @@
 #include <utility>
 
 #include "privacy/secagg/coordinator_machine.h"
+#include "privacy/secagg/pairwise.h"
 
 // When a step is over, and what the next one begins with.
 namespace concordat::secagg {
@@ -139,6 +140,7 @@ void CoordinatorRound::Machine::EnterInput(CoordinatorEffects& effects) {
     for (const auto& [site, shares] : state_.shares) {
       delivery.rows.push_back(
           {site, commitments.at(site), shares.signature, shares.body.ciphertexts[column]});
+      if (state_.pairwise) delivery.pair_tags.push_back(TagOf(shares.body.pair_seals[column]));
     }
     Broadcast(effects, {to}, std::move(delivery));
   }

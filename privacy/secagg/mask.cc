@@ -9,6 +9,7 @@
 #include "privacy/crypto/ctr_stream.h"
 #include "privacy/crypto/hkdf.h"
 #include "privacy/secagg/mask_vaes.h"
+#include "privacy/secagg/pairwise.h"
 
 namespace concordat::secagg {
 namespace {
@@ -80,8 +81,11 @@ class OpenSslGroup final : public MaskGroup {
 }  // namespace
 
 StatusOr<Secret32> PairwiseMaskKey(const Secret32& own_secret, const crypto::AgreementPublic& peer,
-                                   const Digest& t2, SiteIndex i, SiteIndex j, crypto::AgreementCurve curve) {
+                                   const Digest& t2, SiteIndex i, SiteIndex j, const Secret32* pair_part,
+                                   crypto::AgreementCurve curve) {
   ASSIGN_OR_RETURN(const Secret32 agreed, crypto::Agree(own_secret, peer, curve));
+  if (pair_part != nullptr)
+    return DeriveWithPart(agreed, *pair_part, t2, "mask+pairwise", std::min(i, j), std::max(i, j));
   const std::array<uint8_t, 6> info = {'m', 'a', 's', 'k', std::min(i, j), std::max(i, j)};
   return crypto::HkdfSha256(agreed.view(), t2.view(), info);
 }

@@ -25,8 +25,10 @@ struct MaskKey {
 };
 
 /// k_ij. InvalidArgument as crypto::Agree.
+/// \param pair_part with pairwise keys, PairMaskPart of the two sites (pairwise.h); nullptr without
 StatusOr<Secret32> PairwiseMaskKey(const Secret32& own_secret, const crypto::AgreementPublic& peer,
                                    const Digest& t2, SiteIndex i, SiteIndex j,
+                                   const Secret32* pair_part = nullptr,
                                    crypto::AgreementCurve curve = crypto::AgreementCurve::kX25519);
 /// s_i from the self-mask seed b_i.
 Secret32 SelfMaskKey(const Secret32& seed, const Digest& t2, SiteIndex i);

@@ -105,6 +105,9 @@ Bytes Canonical(const Delivery& m) {
     w.Raw(row.signature);
     w.Raw(row.ciphertext);
   }
+  if (m.pair_tags.empty()) return w.Take();  // as it was before there were pairwise keys
+  w.Count(m.pair_tags.size());
+  for (const Digest& tag : m.pair_tags) w.Put(tag);
   return w.Take();
 }
 

@@ -93,6 +93,13 @@ inline constexpr size_t kSharePlainBytes = 128;
 inline constexpr size_t kShareCipherBytes = kSharePlainBytes + 16;
 using ShareCiphertext = std::array<uint8_t, kShareCipherBytes>;
 
+/// With pairwise keys, what a dealer leaves about the key that it has with one holder (pairwise.h): a tag of
+/// 32 bytes, by which the holder sees that both have the same key, and the pair's part of the mask key,
+/// sealed (32 bytes and a tag of GCM).
+inline constexpr size_t kPairTagBytes = 32;
+inline constexpr size_t kPairSealBytes = kPairTagBytes + 32 + 16;
+using PairSeal = std::array<uint8_t, kPairSealBytes>;
+
 /// Commitments of one dealer to the two shares that one holder has.
 struct ShareCommitment {
   SiteIndex holder = 0;
@@ -112,6 +119,7 @@ struct Shares {
   std::vector<ShareCommitment>
       commitments;  // sorted by holder; the signature covers these, not the ciphertexts
   std::vector<ShareCiphertext> ciphertexts;  // in the order of `commitments`
+  std::vector<PairSeal> pair_seals = {};     // likewise; empty without pairwise keys; outside the signature
 };
 
 /// Step 4, coordinator to worker `to`: U2, each dealer's signed commitments and the ciphertext meant for
@@ -127,13 +135,19 @@ struct Delivery {
   AttemptId id;
   SiteIndex to = 0;
   Digest t1;
-  std::vector<Row> rows;  // sorted by dealer
+  std::vector<Row> rows;               // sorted by dealer
+  std::vector<Digest> pair_tags = {};  // of each row's pair seal for `to`; empty without pairwise keys
 };
 
 /// Instead of going on after step 4: ends the attempt before anything left.
 struct Complaint {
   static constexpr std::string_view kDomain = "concordat/v1/complaint";
-  enum class Code : uint8_t { kCannotDecrypt = 1, kCommitmentMismatch = 2, kBadSignature = 3 };
+  enum class Code : uint8_t {
+    kCannotDecrypt = 1,
+    kCommitmentMismatch = 2,
+    kBadSignature = 3,
+    kOtherPairwiseKey = 4,  // the two sites do not hold the same pairwise key
+  };
   AttemptId id;
   SiteIndex site = 0;
   SiteIndex accused = 0;
@@ -208,7 +222,7 @@ struct Result {
 Bytes Canonical(const Offer&);
 Bytes Canonical(const Advert&);
 Bytes Canonical(const Keys&);
-Bytes Canonical(const Shares&);  // without ciphertexts
+Bytes Canonical(const Shares&);  // without ciphertexts and pair seals
 Bytes Canonical(const Delivery&);
 Bytes Canonical(const Complaint&);
 Bytes Canonical(const InputHeader&);

@@ -47,6 +47,7 @@ constexpr Row kRows[] = {
     {RefusalCode::kLate, "late", StatusCode::kFailedPrecondition},
     {RefusalCode::kLost, "lost", StatusCode::kUnavailable},
     {RefusalCode::kDigest, "digest", StatusCode::kInvalidArgument},
+    {RefusalCode::kPairwiseKey, "pairwise-key", StatusCode::kPermissionDenied},
 };
 
 // A row's place is its code, so that a lookup needs no search and a forgotten row does not compile.
@@ -57,7 +58,7 @@ constexpr bool RowsAreInOrder() {
   return true;
 }
 static_assert(RowsAreInOrder());
-static_assert(static_cast<size_t>(RefusalCode::kDigest) + 1 == std::size(kRows));
+static_assert(static_cast<size_t>(RefusalCode::kPairwiseKey) + 1 == std::size(kRows));
 
 const Row& RowOf(RefusalCode code) {
   const auto i = static_cast<size_t>(code);

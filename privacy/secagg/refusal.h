@@ -43,6 +43,7 @@ enum class RefusalCode : uint8_t {
   kLate = 30,               // after its step was closed
   kLost = 31,               // the connection is gone
   kDigest = 32,             // the upload is not what its header says
+  kPairwiseKey = 33,        // no pairwise key with a site of the roster, or another than before a restart
 };
 
 /// A short stable name, e.g. "wrong-phase".

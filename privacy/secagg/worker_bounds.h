@@ -6,6 +6,7 @@
 
 #include "common/clock.h"
 #include "privacy/secagg/messages.h"
+#include "privacy/secagg/pairwise.h"
 
 namespace concordat::secagg {
 
@@ -18,6 +19,9 @@ struct WorkerBounds {
   Digest base_model;
   Digest adapter;
   uint64_t elements = 0;
+  /// The region's pairwise keys, when the job asks for them: a roster with a site that is not among them is
+  /// refused. nullptr when the job asks for none. Borrowed: must outlive the round.
+  const PairwiseKeys* pairwise = nullptr;
   /// Jurisdictions of the charter. A roster may name no other.
   std::set<std::string> jurisdictions;
 

@@ -51,10 +51,11 @@ StatusOr<Peer> CheckPeer(const Signed<Advert>& advert, std::string_view chain, c
   return Peer{*std::move(key), advert.body};
 }
 
-// A point of low order would give a key that everybody knows; on P-256, what is no point would give none.
+// A point of low order would give a key that everybody knows, with any secret; on P-256, what is no point
+// would give none.
 Status CheckNotLowOrder(const WorkerState& state, const Advert& advert) {
   if (crypto::Agree(state.channel.secret, advert.channel_key, state.curve).ok() &&
-      crypto::Agree(state.mask.secret, advert.mask_key, state.curve).ok()) {
+      crypto::Agree(state.channel.secret, advert.mask_key, state.curve).ok()) {
     return OkStatus();
   }
   return Refuse(kDuplicateKey, "site {} has a key of low order", advert.site);
@@ -136,6 +137,10 @@ StatusOr<std::map<SiteIndex, Peer>> CheckKeys(const Keys& keys, const WorkerStat
 Status CheckDeliveryForm(const Delivery& delivery, const WorkerState& state) {
   if (delivery.to != state.site) return Refuse(kMalformed, "a delivery for site {}", delivery.to);
   if (delivery.t1 != state.t1) return Refuse(kTranscript, "a delivery under another T1");
+  const Shares& own = state.shares->body;
+  if (delivery.pair_tags.size() != (own.pair_seals.empty() ? 0 : delivery.rows.size())) {
+    return Refuse(kMalformed, "{} pair tags with {} rows", delivery.pair_tags.size(), delivery.rows.size());
+  }
   std::vector<SiteIndex> dealers;
   for (const Delivery::Row& row : delivery.rows) {
     dealers.push_back(row.dealer);
@@ -144,10 +149,11 @@ Status CheckDeliveryForm(const Delivery& delivery, const WorkerState& state) {
       return Refuse(kMalformed, "dealer {} has not committed to a share for each site of U1", row.dealer);
     }
     if (row.dealer != state.site) continue;
-    const Shares& own = state.shares->body;
-    const auto column = std::distance(state.peers.begin(), state.peers.find(state.site));
+    const auto column = static_cast<size_t>(std::distance(state.peers.begin(), state.peers.find(state.site)));
+    const bool other_tag =
+        !own.pair_seals.empty() && delivery.pair_tags[dealers.size() - 1] != TagOf(own.pair_seals.at(column));
     if (*row.commitments != own.commitments || row.signature != state.shares->signature ||
-        row.ciphertext != own.ciphertexts.at(static_cast<size_t>(column))) {
+        row.ciphertext != own.ciphertexts.at(column) || other_tag) {
       return Refuse(kOwnMessageChanged, "this worker's own row came back altered");
     }
   }
@@ -162,12 +168,52 @@ Status CheckDeliveryForm(const Delivery& delivery, const WorkerState& state) {
   return OkStatus();
 }
 
-OpenedRow OpenRow(const Delivery::Row& row, const WorkerState& state) {
+StatusOr<Secret32> PairwiseKeyWith(SiteIndex site, const WorkerState& state, const PairwiseKeys& keys) {
+  if (site == state.site) return OwnPairwiseKey(state.mask.secret);
+  const SpiffeId& peer = state.offer.roster.at(site - 1u).worker;
+  const auto key = keys.find(peer);
+  if (key == keys.end()) {
+    return Refuse(kPairwiseKey, "this region has no pairwise key with {}", peer.ToString());
+  }
+  return key->second;
+}
+
+Status CheckPairwiseAsDealt(const WorkerState& state, const PairwiseKeys* pairwise) {
+  const bool dealt = state.phase == WorkerPhase::kShared || state.phase == WorkerPhase::kReady;
+  if (!dealt || !state.shares.has_value()) return OkStatus();
+  const auto& seals = state.shares->body.pair_seals;
+  if (seals.empty() != (pairwise == nullptr) || (!seals.empty() && seals.size() != state.peers.size()))
+    return DataLoss("the snapshot has {} pair seals for {} sites", seals.size(), state.peers.size());
+  size_t k = 0;
+  for (const auto& [site, peer] : state.peers) {
+    if (seals.empty()) break;
+    ASSIGN_OR_RETURN(const Secret32 key, PairwiseKeyWith(site, state, *pairwise));
+    const Secret32 part = PairMaskPart(key, state.t1, state.site, site);
+    if (PairTag(part, state.t1, state.site, site) != TagOf(seals[k++])) {
+      return Refuse(kPairwiseKey, "the pairwise key with {} is another than before the restart",
+                    state.offer.roster.at(site - 1u).worker.ToString());
+    }
+  }
+  return OkStatus();
+}
+
+OpenedRow OpenRow(const Delivery::Row& row, const WorkerState& state, const PairwiseKeys* pairwise,
+                  const Digest& tag) {
   const Peer& dealer = state.peers.at(row.dealer);
   const Signed<Shares> dealt{{state.offer.id, row.dealer, state.t1, *row.commitments, {}}, row.signature};
   if (!CheckSignature(dealer.key, dealt).ok()) return {std::nullopt, Complaint::Code::kBadSignature};
+  std::optional<Secret32> part;
+  if (pairwise != nullptr) {
+    // Said before a ciphertext that does not open would say it, so that the two regions know what to mend.
+    const auto pair = PairwiseKeyWith(row.dealer, state, *pairwise);
+    if (!pair.ok()) return {std::nullopt, Complaint::Code::kOtherPairwiseKey};
+    const Secret32 mask_part = PairMaskPart(*pair, state.t1, row.dealer, state.site);
+    if (PairTag(mask_part, state.t1, row.dealer, state.site) != tag)
+      return {std::nullopt, Complaint::Code::kOtherPairwiseKey};
+    part = PairSharePart(*pair, state.t1, row.dealer, state.site);
+  }
   const auto key = ShareKey(state.channel.secret, dealer.advert.channel_key, state.t1, row.dealer, state.site,
-                            state.curve);
+                            part.has_value() ? &*part : nullptr, state.curve);
   if (!key.ok()) return {std::nullopt, Complaint::Code::kCannotDecrypt};
   auto shares = OpenShares(*key, state.t1, row.dealer, state.site, row.ciphertext);
   if (!shares.ok()) return {std::nullopt, Complaint::Code::kCannotDecrypt};

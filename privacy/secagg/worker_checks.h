@@ -3,6 +3,7 @@
 
 #include <map>
 
+#include "privacy/secagg/pairwise.h"
 #include "privacy/secagg/peer_verifier.h"
 #include "privacy/secagg/worker_state.h"
 
@@ -17,16 +18,25 @@ StatusOr<SiteIndex> FindSelf(const Offer& offer, const SpiffeId& self, const Dig
 StatusOr<std::map<SiteIndex, Peer>> CheckKeys(const Keys& keys, const WorkerState& state,
                                               const PeerVerifier& verifier, Instant now);
 
-/// Step 4, form: to this worker, T1, U2 within U1 and sorted, self included with its own commitments and
-/// ciphertext, commitments for exactly U1, |U2| >= m.
+/// Step 4, form: to this worker, T1, U2 within U1 and sorted, self included with its own commitments,
+/// ciphertext and pair tag, commitments for exactly U1, |U2| >= m, a pair tag for each row or none.
 Status CheckDeliveryForm(const Delivery& delivery, const WorkerState& state);
 /// Step 4, content of one row: the dealer's signature, the ciphertext, the commitments to this worker's
 /// shares. What does not hold is said in `complaint`, because the next attempt should leave somebody out.
+/// \param pairwise this region's pairwise keys; nullptr in a job without
+/// \param tag with pairwise keys, of the dealer's seal for this worker
 struct OpenedRow {
   std::optional<HeldShares> shares;
   Complaint::Code complaint{};
 };
-OpenedRow OpenRow(const Delivery::Row& row, const WorkerState& state);
+OpenedRow OpenRow(const Delivery::Row& row, const WorkerState& state, const PairwiseKeys* pairwise,
+                  const Digest& tag);
+/// The pairwise key with `site`; with itself the one that follows from its root. kPairwiseKey when this
+/// region has none.
+StatusOr<Secret32> PairwiseKeyWith(SiteIndex site, const WorkerState& state, const PairwiseKeys& keys);
+/// After a restart, between steps 3 and 5: the keys are those whose tags this worker has dealt, else
+/// kPairwiseKey. DataLoss when it has dealt for a job of the other kind.
+Status CheckPairwiseAsDealt(const WorkerState& state, const PairwiseKeys* pairwise);
 /// T2 of a delivery whose rows hold.
 Digest TranscriptOf(const Delivery& delivery);
 

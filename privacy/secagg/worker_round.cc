@@ -65,6 +65,7 @@ class WorkerRound::Machine {
   WorkerEffects Persisted(std::optional<Instant> deadline) const;
   template <typename T>
   WorkerEffects Answer(const std::optional<Signed<T>>& answer, std::optional<Instant> deadline) const;
+  StatusOr<crypto::X25519KeyPair> NewMaskPair() const;
   StatusOr<Shares> Deal(const WorkerState& next) const;
   StatusOr<std::vector<MaskKey>> DeriveMasks() const;
   Unmask OpenForCoordinator() const;
@@ -129,18 +130,33 @@ StatusOr<WorkerEffects> WorkerRound::Machine::OnOffer(const Signed<Offer>& offer
   ASSIGN_OR_RETURN(const Admission admission, Admit(offer, state_.offer_seen, kIdle));
   if (admission == Admission::kRepeat) return Repeat(state_.advert);
   RETURN_IF_ERROR(CheckOffer(offer.body, bounds_));
+  if (bounds_.pairwise != nullptr)
+    RETURN_IF_ERROR(CheckPairwiseKeys(offer.body.roster, self_, *bounds_.pairwise));
   ASSIGN_OR_RETURN(state_.site, FindSelf(offer.body, self_, key_->Public().KeyHash()));
 
   state_.offer = offer.body;
   state_.offer_seen = DigestOf(offer.body);
   state_.t0 = TranscriptT0(offer.body);
   state_.channel = crypto::GenerateKeyPair(*random_, state_.curve);
-  state_.mask = crypto::GenerateKeyPair(*random_, state_.curve);
+  ASSIGN_OR_RETURN(state_.mask, NewMaskPair());
   state_.seed = random_->Seed();
   state_.advert = Sign(*key_, Advert{bounds_.id, state_.site, state_.channel.pub, state_.mask.pub,
                                      crypto::Sha256(state_.seed.view()), state_.t0, ledger_head_});
   state_.phase = kAdvertised;
   return Answer(state_.advert, Until(now, offer.body.deadlines.advert_ms));
+}
+
+StatusOr<crypto::X25519KeyPair> WorkerRound::Machine::NewMaskPair() const {
+  if (bounds_.pairwise == nullptr) return crypto::GenerateKeyPair(*random_, state_.curve);
+  for (;;) {
+    crypto::X25519KeyPair pair;
+    pair.secret = random_->Seed();
+    auto pub = crypto::PublicOf(MaskSecretOf(pair.secret), state_.curve);
+    // On P-256 one root in 2^32 gives no scalar.
+    if (!pub.ok() && state_.curve == crypto::AgreementCurve::kP256) continue;
+    ASSIGN_OR_RETURN(pair.pub, std::move(pub));
+    return pair;
+  }
 }
 
 StatusOr<Shares> WorkerRound::Machine::Deal(const WorkerState& next) const {
@@ -153,9 +169,17 @@ StatusOr<Shares> WorkerRound::Machine::Deal(const WorkerState& next) const {
   Shares out{bounds_.id, next.site, next.t1, {}, {}};
   for (size_t k = 0; k < holders.size(); ++k) {
     const HeldShares held{mask_shares[k].y, random_->Seed(), seed_shares[k].y, random_->Seed()};
+    std::optional<Secret32> part;
+    if (bounds_.pairwise != nullptr) {
+      ASSIGN_OR_RETURN(const Secret32 pair, PairwiseKeyWith(holders[k], next, *bounds_.pairwise));
+      part = PairSharePart(pair, next.t1, next.site, holders[k]);
+      out.pair_seals.push_back(SealPairPart(next.mask.secret,
+                                            PairMaskPart(pair, next.t1, next.site, holders[k]), next.t1,
+                                            next.site, holders[k]));
+    }
     ASSIGN_OR_RETURN(const Secret32 key,
                      ShareKey(next.channel.secret, next.peers.at(holders[k]).advert.channel_key, next.t1,
-                              next.site, holders[k], next.curve));
+                              next.site, holders[k], part.has_value() ? &*part : nullptr, next.curve));
     out.commitments.push_back(held.Commit(next.site, holders[k]));
     out.ciphertexts.push_back(SealShares(key, next.t1, next.site, holders[k], held));
   }
@@ -184,8 +208,10 @@ StatusOr<WorkerEffects> WorkerRound::Machine::OnDelivery(const Signed<Delivery>&
   }
   RETURN_IF_ERROR(CheckDeliveryForm(delivery.body, state_));
   std::map<SiteIndex, HeldShares> held;
-  for (const Delivery::Row& row : delivery.body.rows) {
-    OpenedRow opened = OpenRow(row, state_);
+  for (size_t k = 0; k < delivery.body.rows.size(); ++k) {
+    const Delivery::Row& row = delivery.body.rows[k];
+    const Digest tag = delivery.body.pair_tags.empty() ? Digest{} : delivery.body.pair_tags[k];
+    OpenedRow opened = OpenRow(row, state_, bounds_.pairwise, tag);
     if (opened.shares.has_value()) {
       held.emplace(row.dealer, *std::move(opened.shares));
       continue;
@@ -212,11 +238,18 @@ StatusOr<WorkerEffects> WorkerRound::Machine::OnDelivery(const Signed<Delivery>&
 StatusOr<std::vector<MaskKey>> WorkerRound::Machine::DeriveMasks() const {
   std::vector<MaskKey> masks;
   masks.push_back({SelfMaskKey(state_.seed, state_.t2, state_.site), 1});
+  const PairwiseKeys* pairwise = bounds_.pairwise;
+  const Secret32 secret = pairwise == nullptr ? state_.mask.secret : MaskSecretOf(state_.mask.secret);
   for (const auto& [dealer, shares] : state_.held) {  // U2
     if (dealer == state_.site) continue;
+    std::optional<Secret32> part;
+    if (pairwise != nullptr) {
+      ASSIGN_OR_RETURN(const Secret32 pair, PairwiseKeyWith(dealer, state_, *pairwise));
+      part = PairMaskPart(pair, state_.t1, state_.site, dealer);
+    }
     ASSIGN_OR_RETURN(Secret32 key,
-                     PairwiseMaskKey(state_.mask.secret, state_.peers.at(dealer).advert.mask_key, state_.t2,
-                                     state_.site, dealer, state_.curve));
+                     PairwiseMaskKey(secret, state_.peers.at(dealer).advert.mask_key, state_.t2, state_.site,
+                                     dealer, part.has_value() ? &*part : nullptr, state_.curve));
     masks.push_back({std::move(key), PairwiseSign(state_.site, dealer)});
   }
   return masks;
@@ -330,6 +363,7 @@ Status WorkerRound::Machine::Adopt(ByteView snapshot) {
     }
     const auto self = FindSelf(state.offer, self_, key_->Public().KeyHash());
     if (!self.ok() || *self != state.site) return DataLoss("the snapshot is not of {}", self_.Brief());
+    RETURN_IF_ERROR(CheckPairwiseAsDealt(state, bounds_.pairwise));
   }
   state.curve = state_.curve;
   state_ = std::move(state);

@@ -85,7 +85,8 @@ class WorkerRound {
   WorkerRound& operator=(const WorkerRound&) = delete;
 
   /// Goes on from a WorkerRecord's snapshot after a restart, with the same parameters. DataLoss when it does
-  /// not parse or is another attempt's or another worker's. Masks are handed out before kInputBegun only.
+  /// not parse or is another attempt's or another worker's; kPairwiseKey when the region's pairwise keys are
+  /// no longer those that it dealt by. Masks are handed out before kInputBegun only.
   static StatusOr<WorkerRound> Restore(SpiffeId self, const crypto::SigningKey& key,
                                        const PeerVerifier& peers, crypto::VerifyKey coordinator,
                                        RandomSource& random, WorkerBounds bounds, Digest ledger_head,

@@ -7,10 +7,13 @@
 
 // Snapshot of a WorkerState, version 1: the fields below in this order, in the canonical form of
 // common/canonical.h. One function names the fields for both directions, so that they cannot drift apart.
+// Version 2 is for a worker that has dealt with pairwise keys: after the same fields, the list of its pair
+// seals.
 namespace concordat::secagg {
 namespace {
 
 constexpr uint8_t kVersion = 1;
+constexpr uint8_t kPairwiseVersion = 2;
 constexpr size_t kMaxSpkiBytes = 256;
 
 class Writer {
@@ -300,7 +303,7 @@ void Field(A& a, T& v) {
     a.Raw(v.bytes);
   } else if constexpr (std::is_unsigned_v<T>) {
     a.Number(v);
-  } else if constexpr (std::is_same_v<T, ShareCiphertext>) {
+  } else if constexpr (std::is_same_v<T, ShareCiphertext> || std::is_same_v<T, PairSeal>) {
     a.Raw(v);
   } else {
     Fields(a, v);
@@ -341,10 +344,12 @@ bool IsPlausible(const WorkerState& s) {
 
 crypto::SecretText EncodeWorkerState(const WorkerState& state) {
   Writer writer;
-  writer.Number(kVersion);
   WorkerState copy = state;  // the field list is written once, for reading, and so wants a mutable state
   copy.masks.clear();
+  const bool pairwise = copy.shares.has_value() && !copy.shares->body.pair_seals.empty();
+  writer.Number(pairwise ? kPairwiseVersion : kVersion);
   Field(writer, copy);
+  if (pairwise) List(writer, copy.shares->body.pair_seals, kMaxSites);
   return writer.Take();
 }
 
@@ -352,9 +357,21 @@ StatusOr<WorkerState> DecodeWorkerState(ByteView snapshot) {
   Reader reader(snapshot);
   uint8_t version = 0;
   reader.Number(version);
-  if (version != kVersion) return DataLoss("a worker snapshot of version {}, expected {}", version, kVersion);
+  if (version != kVersion && version != kPairwiseVersion) {
+    return DataLoss("a worker snapshot of version {}, expected {} or {}", version, kVersion,
+                    kPairwiseVersion);
+  }
   WorkerState state;
   Field(reader, state);
+  if (version == kPairwiseVersion) {
+    std::vector<PairSeal> seals;
+    List(reader, seals, kMaxSites);
+    if (!state.shares.has_value() || seals.empty() || seals.size() != state.shares->body.commitments.size()) {
+      reader.in().Fail("pair seals without their shares");
+    } else {
+      state.shares->body.pair_seals = std::move(seals);
+    }
+  }
   if (Status status = reader.in().Finish(); !status.ok())
     return DataLoss("worker snapshot: {}", Message(status));
   if (!IsPlausible(state)) return DataLoss("a worker snapshot that no worker wrote");

@@ -336,6 +336,38 @@ TEST(UnsignedJobTest, AClipChangedUnderTheSubmittersSignatureIsRefused) {
   EXPECT_TRUE(victim.Sent<Signed<Advert>>().empty());
 }
 
+TEST(UnsignedJobTest, PairwiseKeysStruckFromTheJobUnderTheSubmittersSignatureAreMissed) {
+  Federation f("noise_multiplier: 0.05", "secure_aggregation: {pairwise_keys: required}");
+  f.CarryPairwiseKeys();
+  f.StartAll();
+  policy::SignedJob forged = f.signed_job;
+  const size_t at = forged.file.find("required");
+  ASSERT_NE(at, std::string::npos);
+  forged.file.replace(at, 8, "none");
+  Region& victim = *f.regions[0];
+  victim.Receive(worker::JobNotice{forged, true, 0});
+  const auto answer = victim.Sent<worker::JobAnswer>().back();
+  EXPECT_EQ(answer.verdict, worker::Verdict::kRefused);
+  EXPECT_EQ(answer.rules, std::vector{policy::RuleCode::kSubmitterSignature});
+}
+
+TEST(UnsignedJobTest, ACoordinatorThatPlaysAJobAsIfItHadNoPairwiseKeysGetsNoVector) {
+  Stage s("secure_aggregation: {pairwise_keys: required}");
+  s.Open(0, 0);
+  s.RunUntil(CoordinatorPhase::kInput);
+  ASSERT_TRUE(s.honest_delivery.contains(1));
+  Delivery stripped = s.honest_delivery.at(1).body;
+  ASSERT_EQ(stripped.pair_tags.size(), 4u);
+  stripped.pair_tags.clear();
+  s.Tell(1, s.ByCoordinator(stripped));
+  EXPECT_EQ(s.victim().Sent<Dropout>().back().code, DropoutCode::kProtocolViolation);
+  EXPECT_EQ(s.victim().Sent<Dropout>().back().refusal, RefusalCode::kMalformed);
+  EXPECT_TRUE(s.victim().uploads.empty());
+  EXPECT_TRUE(s.victim().ledger->entries().empty());
+  EXPECT_FALSE(s.victim().evidence.empty());
+  s.ExpectLawful();
+}
+
 TEST(UnsignedJobTest, AJobThatTheCoordinatorSignsItselfIsRefused) {
   Federation f;
   f.StartAll();

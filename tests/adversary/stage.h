@@ -39,7 +39,10 @@ class Stage {
   static constexpr SiteIndex kVictim = 1, kColluder = 4;
   static constexpr uint32_t kThreshold = 3, kColluding = 1;
 
-  Stage() {
+  Stage() : Stage("") {}
+  /// \param section of the job, beside the usual ones
+  explicit Stage(std::string_view section) : f("noise_multiplier: 0.05", section) {
+    if (f.job.spec.secure_aggregation.pairwise_keys) f.CarryPairwiseKeys();
     f.StartAll();
     f.Notify();
   }
@@ -66,7 +69,8 @@ class Stage {
   void Open(const Offer& offer) {
     std::map<SiteIndex, std::string> chains;
     for (SiteIndex s = 1; s <= 4; ++s) chains[s] = site(s).party().chain;
-    round_ = std::make_unique<secagg::CoordinatorRound>(offer, f.coordinator.key, verifier_, chains);
+    round_ = std::make_unique<secagg::CoordinatorRound>(offer, f.coordinator.key, verifier_, chains,
+                                                        f.job.spec.secure_aggregation.pairwise_keys);
     pending_.clear();
     sum_ = std::make_unique<ModularSum>(offer.elements);
     for (SiteIndex s = 1; s <= 4; ++s) read_[s] = site(s).sent.size();

@@ -1,5 +1,6 @@
 #include <gtest/gtest.h>
 
+#include "common/files.h"
 #include "tests/support/federation.h"
 #include "tests/support/status_matchers.h"
 #include "tests/support/tiny_model.h"
@@ -128,6 +129,51 @@ TEST(JobTest, AFederationOfP256KeysMakesAnAdapterThatVerifies) {
     const std::string worker = (federation.Region(region) / "worker.yaml").string();
     EXPECT_EQ(federation.Concordat({"receipts", "--worker", worker}).code, 0) << region;
   }
+}
+
+// Keys made by the command, carried as files: a region that has none stays out, all that have run the job,
+// and no key is anywhere but in its two regions' folders.
+TEST(JobTest, RegionsThatCarriedKeysToEachOtherRunAJobThatAsksForThem) {
+  Federation federation;
+  const auto& regions = federation.jurisdictions();
+  std::vector<std::string> keys;
+  for (size_t i = 0; i < regions.size(); ++i) {
+    for (size_t j = i + 1; j < regions.size(); ++j) {
+      const Ran made = federation.Concordat({"region", "pairwise-key", federation.Region(regions[i]).string(),
+                                             "--peer", "spiffe://" + regions[j] + "/worker/site"});
+      ASSERT_EQ(made.code, 0) << made.err;
+      const std::filesystem::path file(json::parse(made.out).at("file").get<std::string>());
+      const auto there = federation.Region(regions[j]) / "pairwise";
+      ASSERT_OK(MakePrivateFolder(there));
+      std::filesystem::copy_file(file, there / (regions[i] + ".key"));
+      ASSERT_OK_AND_ASSIGN(const std::string text, ReadTextFile(file));
+      keys.push_back(text.substr(text.size() - 65, 64));
+    }
+  }
+  for (size_t i = 0; i + 1 < regions.size(); ++i)
+    Federation::Edit(federation.Region(regions[i]) / "worker.yaml", "state: state\n",
+                     "state: state\npairwise_keys: pairwise\n");
+  federation.Start();
+  const std::string job_file = federation.WriteJob({});
+  Federation::Edit(job_file, "server:", "secure_aggregation: {pairwise_keys: required}\nserver:");
+
+  const Ran plan = federation.Concordat({"plan", job_file});
+  EXPECT_EQ(plan.code, 3) << "the last region has not named its folder";
+  EXPECT_THAT(plan.out, ::testing::HasSubstr("542"));
+  federation.StopAll();
+  Federation::Edit(federation.Region(regions.back()) / "worker.yaml", "state: state\n",
+                   "state: state\npairwise_keys: pairwise\n");
+  federation.Start();
+
+  const std::string job = federation.Submit(job_file);
+  auto watch = federation.WatchJob(job);
+  ASSERT_EQ(watch.End(), 0) << watch.last().dump(2);
+  EXPECT_EQ(watch.last().at("state"), "done");
+  ASSERT_EQ(watch.last().at("rounds").size(), 2u);
+  for (const json& round : watch.last().at("rounds")) EXPECT_EQ(round.at("survivors").size(), 3u);
+  federation.StopAll();
+  for (const std::string& key : keys)
+    EXPECT_THAT(FilesThatHold(federation.root(), key, "pairwise"), ::testing::IsEmpty());
 }
 
 // Deltas rotated, words of three bytes: through the same programs, and with the same books.

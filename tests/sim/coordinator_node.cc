@@ -51,8 +51,8 @@ void CoordinatorNode::Resume() {
     ++attempt_;
     return StartAttempt();
   }
-  auto round =
-      LoggedRound::Replay(env_->world().coordinator, env_->world().verifier, records, env_->now(), kGrace);
+  auto round = LoggedRound::Replay(env_->world().coordinator, env_->world().verifier, records, env_->now(),
+                                   kGrace, !env_->world().pairwise.empty());
   if (!round.ok()) {
     env_->monitor().Fail("durable-lost", std::string(Message(round.status())));
     spent_ = true;
@@ -96,7 +96,8 @@ void CoordinatorNode::StartAttempt() {
   disk_->Append("attempts", w.bytes(), true);
   Offer offer = env_->world().offer;
   offer.id.attempt = attempt_;
-  round_.emplace(std::move(offer), env_->world().coordinator, env_->world().verifier, env_->world().Chains());
+  round_.emplace(std::move(offer), env_->world().coordinator, env_->world().verifier, env_->world().Chains(),
+                 !env_->world().pairwise.empty());
   Take(round_->Start(env_->now()));
 }
 
@@ -265,8 +266,9 @@ void CoordinatorNode::Sum() {
 // A worker that missed the result gets it again, the same bytes.
 void CoordinatorNode::PublishResult(SiteIndex to) {
   if (!result_.has_value()) {
-    const auto round = LoggedRound::Replay(env_->world().coordinator, env_->world().verifier,
-                                           disk_->Read(LogFile()), env_->now(), kGrace);
+    const auto round =
+        LoggedRound::Replay(env_->world().coordinator, env_->world().verifier, disk_->Read(LogFile()),
+                            env_->now(), kGrace, !env_->world().pairwise.empty());
     if (!round.ok()) return env_->monitor().Fail("durable-lost", std::string(Message(round.status())));
     const Digest digest = Digest::From(*finished_).value_or(Digest{});
     result_ = Sign(env_->world().coordinator, Result{round->round().offer().id, round->round().t2(),

@@ -17,10 +17,10 @@ struct Tally {
   uint32_t crashes = 0;
 };
 
-Tally RunSeeds(uint64_t from, uint64_t count) {
+Tally RunSeeds(uint64_t from, uint64_t count, bool pairwise = false) {
   Tally tally;
   for (uint64_t seed = from; seed < from + count; ++seed) {
-    const Report report = Simulate({.seed = seed});
+    const Report report = Simulate({.seed = seed, .pairwise = pairwise});
     ++tally.runs;
     tally.finished += report.finished ? 1 : 0;
     tally.crashes += report.crashes;
@@ -40,6 +40,13 @@ TEST_P(SecAggSimTest, NoSeedBreaksAnInvariant) {
   EXPECT_GT(tally.crashes, tally.runs / 2);
 }
 INSTANTIATE_TEST_SUITE_P(Hundreds, SecAggSimTest, ::testing::Range<uint64_t>(0, 10));
+
+TEST(SecAggSimPairwiseTest, NoSeedBreaksAnInvariantWithPairwiseKeys) {
+  const Tally tally = RunSeeds(1, 150, true);
+  fmt::print("{} of {} runs had a sum, with {} crashes\n", tally.finished, tally.runs, tally.crashes);
+  EXPECT_GT(tally.finished, tally.runs / 2);
+  EXPECT_GT(tally.crashes, tally.runs / 2);
+}
 
 TEST(SecAggSimReplayTest, TheSeedFromTheEnvironmentRunsWithItsTrace) {
   const char* seed = std::getenv("CONCORDAT_SIM_SEED");
@@ -134,6 +141,13 @@ TEST(SecAggSimCrashTest, AWorkerOfThreeDiesAtEveryWrite) {
 }
 TEST(SecAggSimCrashTest, AWorkerOfFourDiesAtEveryWrite) {
   CrashAtEveryWrite({.seed = 2, .sites = 4, .elements = 12}, 1);
+}
+
+TEST(SecAggSimCrashTest, WithPairwiseKeysAWorkerOfFourDiesAtEveryWrite) {
+  CrashAtEveryWrite({.seed = 2, .sites = 4, .elements = 12, .pairwise = true}, 1);
+}
+TEST(SecAggSimCrashTest, WithPairwiseKeysTheCoordinatorOfFourSitesOneAbsentDiesAtEveryWrite) {
+  CrashAtEveryWrite({.seed = 2, .sites = 4, .elements = 12, .absent = {3}, .pairwise = true}, 0);
 }
 
 TEST(SecAggSimCrashTest, BothSidesDieAtEveryPairOfWrites) {

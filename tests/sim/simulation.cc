@@ -49,6 +49,8 @@ class Simulation final : public Env {
         sites_(options.sites != 0 ? options.sites : DrawSites(rng_)),
         world_(WorldOf(sites_, options.elements != 0 ? options.elements : 8 + rng_.Below(25))),
         weather_(options.weather.has_value() ? *options.weather : WeatherOf(rng_)) {
+    world_.pairwise.clear();
+    if (options_.pairwise) world_.CarryPairwiseKeys();
     if (options_.attempts == 0) options_.attempts = static_cast<uint32_t>(rng_.Between(1, 3));
     world_.offer.attempts_allowed = options_.attempts;
     world_.offer.deadlines = {10'000, 10'000, 40'000, 10'000, 10'000};

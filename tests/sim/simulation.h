@@ -42,6 +42,7 @@ struct Options {
   std::vector<PlannedCrash> crashes = {};
   std::vector<SiteIndex> absent = {};  // sites that never come
   Sabotage sabotage = Sabotage::kNone;
+  bool pairwise = false;  // a job with pairwise keys
   bool trace = false;
   bool stop_at_violation = true;
 };

@@ -66,7 +66,7 @@ WorkerNode::WorkerNode(SiteIndex site, uint64_t incarnation, Env& env, Disk& dis
 }
 
 WorkerBounds WorkerNode::Bounds(AttemptIndex attempt) const {
-  WorkerBounds bounds = env_->world().bounds;
+  WorkerBounds bounds = env_->world().BoundsOf(site_);
   bounds.id.attempt = attempt;
   return bounds;
 }

@@ -103,6 +103,7 @@ JobAnswer AnswerOf(const Job& job, TrainerHealth trainer) {
   answer.rules = policy::Codes(job.answer.refusals);
   if (job.base_model_absent) answer.rules.push_back(policy::RuleCode::kBaseModelAbsent);
   if (job.base_model_differs) answer.rules.push_back(policy::RuleCode::kBaseModelShape);
+  if (job.pairwise_absent) answer.rules.push_back(policy::RuleCode::kPairwiseKeysAbsent);
   if (trainer == TrainerHealth::kBarred) answer.rules.push_back(policy::RuleCode::kSandboxRequired);
   if (trainer == TrainerHealth::kDown || job.trainer_failed)
     answer.rules.push_back(policy::RuleCode::kTrainerFails);

@@ -50,6 +50,7 @@ struct Job {
   policy::RegionAnswer answer;
   bool base_model_absent = false;
   bool base_model_differs = false;  // the job states another shape than the file has
+  bool pairwise_absent = false;     // the job uses pairwise keys, and this region has none
   bool trainer_failed = false;  // it could not do this job: until a restart, or until the operator says so
   JobStanding standing;
 

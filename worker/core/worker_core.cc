@@ -133,6 +133,7 @@ StatusOr<Job> WorkerCore::OpenNotice(const JobNotice& notice, Instant now) const
   job.base_model_absent = job.facts.spec.base_model.sha256 != p_.base_model;
   // The adapter's length follows from the shape: it is not believed, else a job could ask for any memory.
   job.base_model_differs = !job.base_model_absent && !(job.facts.spec.base_model.shape == p_.base_shape);
+  job.pairwise_absent = job.facts.spec.secure_aggregation.pairwise_keys && p_.pairwise.empty();
   if (const auto it = standings_.find(job.id()); it != standings_.end()) job.standing = it->second;
   if (const auto it = chains_.find(job.id()); it != chains_.end()) job.chain = it->second;
   return job;
@@ -201,6 +202,10 @@ void WorkerCore::OnNotice(const JobNotice& notice, Instant now) {
                                            policy::DescribeRule(static_cast<uint32_t>(
                                                job->base_model_absent ? policy::RuleCode::kBaseModelAbsent
                                                                       : policy::RuleCode::kBaseModelShape))));
+  if (job->pairwise_absent)
+    Say(LogLine::Level::kInfo,
+        fmt::format("job {}: {}", job->id().brief(),
+                    policy::DescribeRule(static_cast<uint32_t>(policy::RuleCode::kPairwiseKeysAbsent))));
   if (job->run && answer.verdict == Verdict::kEligible) WarmUp(*job, now);
   if (const auto asleep = asleep_.find(job->id());
       job->run && asleep != asleep_.end() && !walks_.contains(job->id()))

@@ -33,6 +33,7 @@ struct CoreParams {
   const policy::Ledger* ledger = nullptr;  // read only: the shell charges
   Digest base_model;                       // of the model that this region has
   ModelShape base_shape;                   // and what its file says of itself
+  secagg::PairwiseKeys pairwise;           // with the workers of peers; empty: none
   DeskOptions desk;
   Millis rest_after{300'000};  // without live jobs, the trainer ends after this
 };

@@ -152,7 +152,11 @@ Status WorkerCore::CheckFresh(const Job& job, const secagg::Offer& offer) const 
 }
 
 StatusOr<secagg::WorkerBounds> WorkerCore::BoundsOf(const Job& job, const AttemptId& id) const {
-  return policy::BoundsFor(p_.policy, p_.charter, p_.charter_hash, job.facts.spec, id, job.adapter->hash);
+  ASSIGN_OR_RETURN(secagg::WorkerBounds bounds, policy::BoundsFor(p_.policy, p_.charter, p_.charter_hash,
+                                                                  job.facts.spec, id, job.adapter->hash));
+  // The signed job decides, and no message of the coordinator: there is nothing that it could leave out.
+  if (job.facts.spec.secure_aggregation.pairwise_keys) bounds.pairwise = &p_.pairwise;
+  return bounds;
 }
 
 StatusOr<WorkerCore::Open> WorkerCore::MakeOpen(const Job& job, const Signed<secagg::Offer>& offer,
@@ -185,7 +189,12 @@ void WorkerCore::Enter(Job& job, const Signed<secagg::Offer>& offer, Instant now
   secagg::WorkerRound round(p_.self, *p_.key, *p_.peers, coordinator_, *p_.random, *bounds,
                             p_.ledger->head());
   auto effects = round.OnOffer(offer, now);
-  if (!effects.ok()) return RefuseOffer(offer, DropoutCode::kProtocolViolation, effects.status());
+  if (!effects.ok()) {
+    // A key that was not carried yet is no fault of the coordinator's.
+    const bool ours = secagg::RefusalCodeOf(effects.status()) == RefusalCode::kPairwiseKey;
+    return RefuseOffer(offer, ours ? DropoutCode::kPolicyRefused : DropoutCode::kProtocolViolation,
+                       effects.status());
+  }
   if (const Status kept = policy::CheckOfferKeepsJob(job.facts.spec, offer.body); !kept.ok())
     return RefuseOffer(offer, DropoutCode::kProtocolViolation, kept);
   auto open = MakeOpen(job, offer, std::move(round));
@@ -300,6 +309,10 @@ void WorkerCore::OnRoundMessage(const Signed<T>& message, Instant now) {
           open.round.ledger_head());
   }
   const bool complained = effects->complaint.has_value();
+  if (complained && effects->complaint->code == secagg::Complaint::Code::kOtherPairwiseKey)
+    Say(LogLine::Level::kError,
+        fmt::format("{}: {} holds another pairwise key than this region: carry it anew", id.Brief(),
+                    open.offer.body.roster.at(effects->complaint->accused - 1u).worker.ToString()));
   const auto result = effects->result;
   Carry(open, *std::move(effects), now);
   if (complained) {

@@ -5,6 +5,7 @@
 #include "common/clock.h"
 #include "common/files.h"
 #include "policy/ledger_mark.h"
+#include "policy/pairwise_key_files.h"
 #include "worker/model/weight_source.h"
 #include "worker/rpc/worker_shell.h"
 #include "worker/sandbox/lockdown.h"
@@ -24,9 +25,10 @@ bool Within(const std::filesystem::path& inner, const std::filesystem::path& out
 
 Status CheckApart(const policy::WorkerConfig& config, const policy::DatasetCard& card) {
   const std::filesystem::path ledger_anchor = policy::LedgerAnchorPath(config.anchor);
-  const std::filesystem::path* kept[] = {&config.key,    &config.state,  &config.ledger,   &config.receipts,
-                                         &config.policy, &config.anchor, &config.seal_key, &ledger_anchor,
-                                         &config.socket, &config.log,    &card.split_key};
+  const std::filesystem::path* kept[] = {&config.key,      &config.state,         &config.ledger,
+                                         &config.receipts, &config.policy,        &config.anchor,
+                                         &config.seal_key, &ledger_anchor,        &config.socket,
+                                         &config.log,      &config.pairwise_keys, &card.split_key};
   const std::vector<std::filesystem::path> runtime = sandbox::RuntimePaths();
   for (const std::filesystem::path* path : kept) {
     if (path->empty()) continue;
@@ -85,6 +87,9 @@ StatusOr<WorkerSetup> LoadSetup(const std::string& config_path, Instant now) {
   if (key.Public().KeyHash() != peer->key_hash)
     return PermissionDenied("{}: not the key of {}", config.key.string(), config.certificate.string());
   setup.self = peer->id;
+  if (!config.pairwise_keys.empty()) {
+    ASSIGN_OR_RETURN(setup.pairwise, policy::LoadPairwiseKeys(config.pairwise_keys, setup.self));
+  }
   ASSIGN_OR_RETURN(setup.split_key, ReadSplitKey(setup.card.split_key));
   ASSIGN_OR_RETURN(setup.base_model, model::HashModel(config.base_model));
   ASSIGN_OR_RETURN(const auto weights, model::OpenWeights(config.base_model));

@@ -107,6 +107,7 @@ Status WorkerShell::MakeCore() {
   params.ledger = ledger_.get();
   params.base_model = setup_.base_model;
   params.base_shape = setup_.base_shape;
+  params.pairwise = std::move(setup_.pairwise);  // the core has the only copy
   sandbox::Configure& configure = params.desk.configure;
   configure.base_model = setup_.config.base_model.string();
   configure.base_model_sha256 = setup_.base_model;

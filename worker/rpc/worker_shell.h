@@ -30,6 +30,7 @@ struct WorkerSetup {
   Digest base_model;
   ModelShape base_shape;
   Digest split_key;
+  secagg::PairwiseKeys pairwise;
   std::string address;            // of the coordinator
   std::filesystem::path trainer;  // the program
   bool accept_rollback = false;   // the operator has put the state folder back from a copy, and says so

@@ -6,10 +6,11 @@ import sys
 from pathlib import Path
 
 from .attempt import FORMAT, Attempt, Plan, attempt_json
-from .bad_cases import case_json, coordinator_cases, worker_cases
+from .bad_cases import case_json, coordinator_cases, pairwise_cases, worker_cases
 from .components import components_json
 from .p256 import p256_json
 from .packed import packed_json
+from .pairwise import pairwise_json
 
 FOLDER = Path(__file__).resolve().parents[3] / "tests" / "vectors" / "v1"
 ELEMENTS = 41  # no multiple of a cipher block
@@ -29,19 +30,26 @@ CONVICTED = Plan("n4_convicted", "Four sites, t = 3; site 3 deals shares of anot
 PACKED = Plan("n4_packed_one_lost", "Four sites, t = 3, words of 24 bits: deltas of 40 numbers and a metric, rotated, "
               "rounded to the nearest integer, without noise; site 2 is lost before its vector was complete.", 4, 3, 3,
               ELEMENTS, {2: "input"}, 0, 24)  # fmt: skip
-PLANS = (ONE_LOST, LATE_LOSS, FULL, TWO_LOST, CONVICTED, PACKED)
+PAIRWISE = Plan("n5_pairwise_one_lost", "Five sites, t = m = 4, with pairwise keys; site 2 is lost before its vector was "
+                "complete: its root is rebuilt, its mask key derived and its pair seals opened.", 5, 4, 4, ELEMENTS,
+                {2: "input"}, pairwise=True)  # fmt: skip
+PLANS = (ONE_LOST, LATE_LOSS, FULL, TWO_LOST, CONVICTED, PACKED, PAIRWISE)
 
 
 def all_files() -> dict[str, dict]:
     attempts = {plan.name: Attempt(plan) for plan in PLANS}
     # Deliveries repeat every commitment for every site: whole where bad cases need them, else by digest.
-    files = {f"attempt_{name}.json": attempt_json(a, name in (ONE_LOST.name, TWO_LOST.name))
+    files = {f"attempt_{name}.json": attempt_json(a, name in (ONE_LOST.name, TWO_LOST.name, PAIRWISE.name))
              for name, a in attempts.items()}  # fmt: skip
     files["components.json"] = components_json()
     files["p256.json"] = p256_json()
     files["packed.json"] = packed_json(FORMAT)
+    files["pairwise.json"] = pairwise_json(FORMAT)
     pair = attempts[ONE_LOST.name], attempts[TWO_LOST.name]
-    for name, cases in (("worker", worker_cases(*pair)), ("coordinator", coordinator_cases(*pair))):
+    kinds = {"worker": worker_cases(*pair), "coordinator": coordinator_cases(*pair)}
+    for to, cases in pairwise_cases(attempts[PAIRWISE.name]).items():
+        kinds[f"{to}_pairwise"] = cases
+    for name, cases in kinds.items():
         assert len({c.name for c in cases}) == len(cases)
         files[f"bad_for_{name}.json"] = {"format": FORMAT, "cases": [case_json(c) for c in cases]}
     return files

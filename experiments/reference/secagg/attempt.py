@@ -26,6 +26,7 @@ class Plan:
     losses: dict[int, str]
     cheat: int = 0
     modulus_bits: int = 32  # 24: x is an encoded delta, and vectors are packed
+    pairwise: bool = False  # the job asks for pairwise keys
 
 
 class CheatingWorker(Worker):
@@ -106,12 +107,22 @@ class World:
         kind = CheatingWorker if site == self.plan.cheat else Worker
         return kind(
             self.names[site], self.identities[site], self.coordinator_key.public, self.chains, self.expected,
-            self.ledger_head(site), self.draws(site),
+            self.ledger_head(site), self.draws(site), self.pairwise(site),
         )  # fmt: skip
+
+    def pair_key(self, a: int, b: int) -> bytes:
+        return self.secret(f"pairwise key {min(a, b)} {max(a, b)}")
+
+    def pairwise(self, site: int) -> dict[str, bytes] | None:
+        if not self.plan.pairwise:
+            return None
+        return {self.names[j]: self.pair_key(site, j) for j in self.sites if j != site}
 
     def coordinator(self) -> Coordinator:
         public = {i: self.identities[i].public for i in self.sites}
-        return Coordinator(self.offer, self.coordinator_key, public, self.chain_of, self.plan.modulus_bits)
+        return Coordinator(
+            self.offer, self.coordinator_key, public, self.chain_of, self.plan.modulus_bits, self.plan.pairwise
+        )
 
 
 class Attempt:
@@ -185,6 +196,8 @@ def signed_json(message: m.Signed) -> dict:
     record = {"body": what.body().hex(), "signature": message.signature.hex()}
     if isinstance(what, m.Shares):  # beside the body
         record["ciphertexts"] = [c.hex() for c in what.ciphertexts]
+        if what.pair_seals:
+            record["pair_seals"] = [s.hex() for s in what.pair_seals]
     if isinstance(what, m.Unmask):  # the body holds commitments of these
         for name in ("seed_shares", "mask_key_shares"):
             opened = getattr(what, name)
@@ -227,6 +240,10 @@ def attempt_json(attempt: Attempt, whole_deliveries: bool = True) -> dict:
         "bundle": signed_json(attempt.bundle),
         "unmasks": by_site(attempt.unmasks),
     }
+    if w.plan.pairwise:
+        record["pairwise_keys"] = [
+            {"i": i, "j": j, "key": w.pair_key(i, j).hex()} for i in w.sites for j in w.sites if i < j
+        ]
     if w.plan.modulus_bits == 24:
         record["encoding"] = {
             "modulus_bits": 24, "clip": packed.CLIP, "scale": packed.SCALE, "metric_bound": packed.METRIC_BOUND,

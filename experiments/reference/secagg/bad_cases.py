@@ -468,3 +468,25 @@ def coordinator_cases(one_lost: Attempt, two_lost: Attempt) -> list[Case]:
     from_sites(liar)
     outside_sets(outside)
     return liar.cases + [c for c in outside.cases if c.to == 0]
+
+
+def pairwise_cases(attempt: Attempt) -> dict[str, list[Case]]:
+    """Of an attempt with pairwise keys: what a worker, and what the coordinator, must refuse."""
+    sites, centre = Liar(attempt), Liar(attempt)
+    right, x = attempt.deliveries[1].what, attempt.world.secret("x")
+    tags = right.pair_tags
+
+    def bad(name: str, refused: str = "", **changes) -> None:
+        complaint = changes.pop("complaint", (0, 0))
+        sites.to_site(f"delivery: {name}", 1, "delivery", replace(right, **changes), refused, complaint=complaint)
+
+    bad("without pair tags", "malformed", pair_tags=())
+    bad("a pair tag too few", "malformed", pair_tags=tags[:-1])
+    bad("another pair tag in the receiver's own row", "own-message-changed", pair_tags=changed(tags, 0, x))
+    bad("another pair tag of site 3", pair_tags=changed(tags, 2, x), complaint=(3, 4))
+    bad("two pair tags exchanged", pair_tags=changed(changed(tags, 3, tags[4]), 4, tags[3]), complaint=(4, 4))
+    dealt = attempt.shares[3]
+    for name, seals in (("without pair seals", ()), ("a pair seal too few", dealt.what.pair_seals[:-1])):
+        shares = m.Signed(replace(dealt.what, pair_seals=seals), dealt.signature)
+        centre.to_coordinator(f"shares: {name}", 3, "shares", shares, "malformed")
+    return {"worker": sites.cases, "coordinator": centre.cases}

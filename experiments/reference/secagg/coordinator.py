@@ -3,6 +3,7 @@
 import numpy as np
 
 from . import messages as m
+from . import pairwise as pw
 from . import primitives as p
 from . import shamir
 from .worker import Refused, pair_mask_key, require, self_mask_key, sorted_once
@@ -20,8 +21,9 @@ class Coordinator:
     """Takes the messages of a step one by one; close_* fixes the step's set and makes the next messages."""
 
     def __init__(self, offer: m.Offer, key: p.Identity, sites: dict[int, bytes], chains: dict[int, str],
-                 modulus_bits: int = 32):  # fmt: skip
-        """sites: each site's identity key."""
+                 modulus_bits: int = 32, pairwise: bool = False):  # fmt: skip
+        """sites: each site's identity key. pairwise: the job asks for pairwise keys."""
+        self.pairwise = pairwise
         self.modulus_bits = modulus_bits  # the job's
         self.offer, self.key, self.sites, self.chains = offer, key, sites, chains
         self.t0 = m.transcript_t0(offer)
@@ -77,6 +79,7 @@ class Coordinator:
             require(shares.t1 == self.t1, "transcript")
             require(tuple(c.holder for c in shares.commitments) == self.u1, "malformed")
             require(len(shares.ciphertexts) == len(self.u1), "malformed")
+            require(len(shares.pair_seals) == (len(self.u1) if self.pairwise else 0), "malformed")
 
         self._receive(message, message.what.dealer, "shares", self.u1, check)
 
@@ -90,12 +93,14 @@ class Coordinator:
 
     def delivery(self, to: int) -> m.Delivery:
         column = self.u1.index(to)
-        rows = []
+        rows, tags = [], []
         for dealer in self.u2:
             signed = self.got["shares"][dealer]
+            if self.pairwise:
+                tags.append(signed.what.pair_seals[column][:32])
             ciphertext = signed.what.ciphertexts[column]
             rows.append(m.Row(dealer, signed.what.commitments, signed.signature, ciphertext))
-        return m.Delivery(self.offer.id, to, self.t1, tuple(rows))
+        return m.Delivery(self.offer.id, to, self.t1, tuple(rows), tuple(tags))
 
     def on_upload(self, y: np.ndarray, message: m.Signed) -> None:
         def check(header: m.InputHeader) -> None:
@@ -159,15 +164,25 @@ class Coordinator:
             total = total - p.mask_words(self_mask_key(seed, self.t2, j), 0, len(total))
         lost = [s for s in self.u2 if s not in self.u3]
         for k, j in enumerate(lost):
-            secret = shamir.combine({a.site: a.mask_key_shares[k].share for a in answers})
+            root = shamir.combine({a.site: a.mask_key_shares[k].share for a in answers})
+            secret = pw.mask_secret(root) if self.pairwise else root
             if p.x25519_public(secret) != adverts[j].mask_key:
                 raise Convicted(j)
             for i in self.u3:  # i added G when j < i and took it off when j > i
-                key = pair_mask_key(p.x25519(secret, adverts[i].mask_key), self.t2, i, j)
+                key = self._pair_mask_key(p.x25519(secret, adverts[i].mask_key), root, i, j)
                 mask = p.mask_words(key, 0, len(total))
                 total = total - mask if j < i else total + mask
         self.step = "result"
         return total & np.uint32(2**self.modulus_bits - 1)
+
+    def _pair_mask_key(self, shared: bytes, root: bytes, survivor: int, lost: int) -> bytes:
+        if not self.pairwise:
+            return pair_mask_key(shared, self.t2, survivor, lost)
+        seal = self.got["shares"][lost].what.pair_seals[self.u1.index(survivor)]
+        part = pw.open_seal(root, seal, self.t1, lost, survivor)
+        if part is None:
+            raise Convicted(lost)
+        return pw.mask_key(shared, part, self.t2, survivor, lost)
 
     def result(self, total: np.ndarray, new_adapter: bytes) -> m.Signed:
         digest = p.sha256(p.wire_bytes(total, self.modulus_bits))

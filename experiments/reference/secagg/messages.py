@@ -127,6 +127,7 @@ class Shares:
     t1: bytes
     commitments: tuple[Commitment, ...]
     ciphertexts: tuple[bytes, ...] = field(compare=False, default=())  # beside the signed body
+    pair_seals: tuple[bytes, ...] = field(compare=False, default=())  # likewise; empty without pairwise keys
 
     def body(self) -> bytes:
         return self.id.body() + u8(self.dealer) + self.t1 + commitments_body(self.commitments)
@@ -150,9 +151,11 @@ class Delivery:
     to: int
     t1: bytes
     rows: tuple[Row, ...]
+    pair_tags: tuple[bytes, ...] = ()  # one for each row; empty without pairwise keys
 
     def body(self) -> bytes:
-        return self.id.body() + u8(self.to) + self.t1 + listed(r.body() for r in self.rows)
+        tags = listed(self.pair_tags) if self.pair_tags else b""
+        return self.id.body() + u8(self.to) + self.t1 + listed(r.body() for r in self.rows) + tags
 
 
 @dataclass(frozen=True)

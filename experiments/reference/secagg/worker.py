@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from . import messages as m
+from . import pairwise as pw
 from . import primitives as p
 from . import shamir
 
@@ -91,8 +92,13 @@ def check_offer(offer: m.Offer, expected: Expected) -> None:
 
 class Worker:
     def __init__(self, name: str, key: p.Identity, coordinator: bytes, chains: dict, expected: Expected,
-                 ledger_head: bytes, draws: Draws):  # fmt: skip
-        """chains: chain text -> (SPIFFE ID, key hash, public key): what certificate validation would say."""
+                 ledger_head: bytes, draws: Draws, pairwise: dict[str, bytes] | None = None):  # fmt: skip
+        """chains: chain text -> (SPIFFE ID, key hash, public key): what certificate validation would say.
+
+        pairwise: SPIFFE ID -> key; None in a job without pairwise keys. The drawn mask secret is then the root.
+        """
+        self.pairwise = pairwise
+        self.mask_secret = draws.mask_secret if pairwise is None else pw.mask_secret(draws.mask_secret)
         self.name, self.key, self.coordinator, self.chains = name, key, coordinator, chains
         self.expected, self.ledger_head, self.draws = expected, ledger_head, draws
         self.phase = 0
@@ -121,10 +127,12 @@ class Worker:
         check_offer(offer, self.expected)
         require((self.name, self.key.key_hash) in offer.roster, "roster")
         self.site = offer.roster.index((self.name, self.key.key_hash)) + 1
+        if self.pairwise is not None:
+            require({who for who, _ in offer.roster} - {self.name} <= set(self.pairwise), "pairwise-key")
         self.offer, self.t0 = offer, m.transcript_t0(offer)
         d = self.draws
         self.advert = m.Advert(
-            offer.id, self.site, p.x25519_public(d.channel_secret), p.x25519_public(d.mask_secret),
+            offer.id, self.site, p.x25519_public(d.channel_secret), p.x25519_public(self.mask_secret),
             p.sha256(d.seed), self.t0, self.ledger_head,
         )  # fmt: skip
         self.phase = 1
@@ -160,7 +168,7 @@ class Worker:
         for site, advert in adverts.items():
             try:
                 channel = p.x25519(self.draws.channel_secret, advert.channel_key)
-                mask = p.x25519(self.draws.mask_secret, advert.mask_key)
+                mask = p.x25519(self.mask_secret, advert.mask_key)
             except ValueError:
                 raise Refused("duplicate-key", "a point of low order") from None
             shared[site] = (channel, mask)
@@ -181,12 +189,25 @@ class Worker:
             ))  # fmt: skip
             plain = mask_share + mask_salt + seed_share + seed_salt
             ciphertexts.append(p.seal(self._share_key(self.site, holder), self._share_aad(self.site, holder), plain))
-        self.shares = m.Shares(self.expected.id, self.site, self.t1, tuple(commitments), tuple(ciphertexts))
+        seals = () if self.pairwise is None else tuple(self._pair_seal(holder) for holder in self.adverts)
+        self.shares = m.Shares(self.expected.id, self.site, self.t1, tuple(commitments), tuple(ciphertexts), seals)
         return self.shares
+
+    def _pair_key(self, peer: int) -> bytes:
+        if peer == self.site:
+            return pw.own_key(self.draws.mask_secret)
+        return self.pairwise[self.offer.roster[peer - 1][0]]
+
+    def _pair_seal(self, holder: int) -> bytes:
+        part = pw.mask_part(self._pair_key(holder), self.t1, self.site, holder)
+        return pw.seal(self.draws.mask_secret, part, self.t1, self.site, holder)
 
     def _share_key(self, dealer: int, holder: int) -> bytes:
         peer = holder if dealer == self.site else dealer
-        return p.hkdf(self.shared[peer][0], self.t1, b"share" + bytes([dealer, holder]))
+        if self.pairwise is None:
+            return p.hkdf(self.shared[peer][0], self.t1, b"share" + bytes([dealer, holder]))
+        part = pw.share_part(self._pair_key(peer), self.t1, dealer, holder)
+        return pw.share_key(self.shared[peer][0], part, self.t1, dealer, holder)
 
     def _share_aad(self, dealer: int, holder: int) -> bytes:
         return self.t1 + bytes([dealer, holder])
@@ -200,17 +221,21 @@ class Worker:
         require(delivery.t1 == self.t1, "transcript")
         dealers = [r.dealer for r in delivery.rows]
         require(sorted_once(dealers), "malformed")
+        require(len(delivery.pair_tags) == (0 if self.pairwise is None else len(dealers)), "malformed")
+        tags = dict(zip(dealers, delivery.pair_tags))
         require(set(dealers) <= set(self.adverts), "outside-set")
         require(self.site in dealers, "self-missing")
         require(len(dealers) >= self.offer.min_survivors, "too-few-dealers")
         own = next(r for r in delivery.rows if r.dealer == self.site)
         mine = (self.shares.commitments, self.shares.ciphertexts[list(self.adverts).index(self.site)])
         require((own.commitments, own.ciphertext) == mine, "own-message-changed")
+        own_tags = dict(zip(self.adverts, (seal[:32] for seal in self.shares.pair_seals)))
+        require(tags.get(self.site) == own_tags.get(self.site), "own-message-changed")
         for row in delivery.rows:
             require([c.holder for c in row.commitments] == list(self.adverts), "malformed")
         held = {}
         for row in delivery.rows:
-            fault = self._open_row(row, held)
+            fault = self._open_row(row, held, tags.get(row.dealer))
             if fault:
                 self.phase = -1
                 return m.sign(self.key, m.Complaint(self.expected.id, self.site, row.dealer, self.t1, fault))
@@ -220,11 +245,15 @@ class Worker:
         self.phase = 3
         return None
 
-    def _open_row(self, row: m.Row, held: dict) -> int:
-        """0, or the complaint's code: 1 cannot decrypt, 2 commitment mismatch, 3 bad signature."""
+    def _open_row(self, row: m.Row, held: dict, tag: bytes | None) -> int:
+        """0, or the complaint's code: 1 cannot decrypt, 2 commitment mismatch, 3 bad signature, 4 another pair tag."""
         body = m.Shares(self.expected.id, row.dealer, self.t1, row.commitments).body()
         if not p.signature_holds(self.public[row.dealer], m.Shares.domain, body, row.signature):
             return 3
+        if self.pairwise is not None:
+            part = pw.mask_part(self._pair_key(row.dealer), self.t1, row.dealer, self.site)
+            if pw.tag(part, self.t1, row.dealer, self.site) != tag:
+                return 4
         key, aad = self._share_key(row.dealer, self.site), self._share_aad(row.dealer, self.site)
         plain = p.unseal(key, aad, row.ciphertext)
         if plain is None:
@@ -246,8 +275,14 @@ class Worker:
     def mask_keys(self) -> tuple[bytes, dict[int, bytes]]:
         """s_i, and k_ij for each j of U2."""
         own = self_mask_key(self.draws.seed, self.t2, self.site)
-        pairs = {j: pair_mask_key(self.shared[j][1], self.t2, self.site, j) for j in self.dealers if j != self.site}
+        pairs = {j: self._pair_mask_key(j) for j in self.dealers if j != self.site}
         return own, pairs
+
+    def _pair_mask_key(self, peer: int) -> bytes:
+        if self.pairwise is None:
+            return pair_mask_key(self.shared[peer][1], self.t2, self.site, peer)
+        part = pw.mask_part(self._pair_key(peer), self.t1, self.site, peer)
+        return pw.mask_key(self.shared[peer][1], part, self.t2, self.site, peer)
 
     def input(self, x: np.ndarray) -> tuple[np.ndarray, m.Signed]:
         require(self.phase == 3, "wrong-phase")

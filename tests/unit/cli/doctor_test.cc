@@ -49,6 +49,24 @@ TEST_F(DoctorTest, ADatasetThatCannotBeTrainedOnIsNoDataset) {
   EXPECT_THAT(texts_["dataset"], HasSubstr("kind jsonl is for a .jsonl file"));
 }
 
+TEST_F(DoctorTest, PairwiseKeysAreReadAsTheWorkerReadsThem) {
+  EXPECT_FALSE(Levels().contains("pairwise_keys")) << "none are named";
+  Append("de/worker.yaml", "\npairwise_keys: pairwise\n");
+  EXPECT_EQ(Levels()["pairwise_keys"], "fail") << "no folder";
+  std::filesystem::create_directories(dir_ / "de/pairwise");
+  std::filesystem::permissions(dir_ / "de/pairwise", std::filesystem::perms::owner_all);
+  EXPECT_EQ(Levels()["pairwise_keys"], "warn") << "no key";
+  const Ran made =
+      Cli({"region", "pairwise-key", At("de"), "--peer", "spiffe://fr.example/worker/site", "--json"});
+  ASSERT_EQ(made.code, 0) << made.err;
+  EXPECT_EQ(Levels()["pairwise_keys"], "ok");
+  EXPECT_THAT(texts_["pairwise_keys"],
+              HasSubstr("fr.example/site (" + made.json()["check"].get<std::string>()));
+  std::filesystem::permissions(dir_ / "de/pairwise", std::filesystem::perms::all);
+  EXPECT_EQ(Levels()["pairwise_keys"], "fail");
+  EXPECT_THAT(texts_["pairwise_keys"], HasSubstr("chmod 700"));
+}
+
 TEST_F(DoctorTest, AStateFolderThatCannotBeMadeIsFoundByMakingOne) {
   Change("de/worker.yaml", "state: state", "state: /proc/x");
   EXPECT_EQ(Levels()["state"], "fail");

@@ -1,6 +1,7 @@
 #include "policy/dataset_card.h"
 #include "policy/ledger.h"
 #include "policy/node_config.h"
+#include "policy/pairwise_key_files.h"
 #include "policy/receipts.h"
 #include "privacy/crypto/x509.h"
 #include "tests/unit/cli/cli_world.h"
@@ -26,6 +27,39 @@ TEST_F(CliWorld, RegionInitAndCharterShowPrintTheSameFingerprints) {
   ASSERT_OK_AND_ASSIGN(const std::string new_pem, ReadTextFile(dir_ / "it/ca/root.pem"));
   ASSERT_OK_AND_ASSIGN(const auto new_root, crypto::Certificate::FromPem(new_pem));
   EXPECT_EQ(init.json()["root_sha256"], new_root.fingerprint().hex());
+}
+
+TEST_F(CliWorld, APairwiseKeyIsMadeForBothShownToNobodyAndFoundByBothDoctors) {
+  const Ran made =
+      Cli({"region", "pairwise-key", At("de"), "--peer", "spiffe://fr.example/worker/site", "--json"});
+  ASSERT_EQ(made.code, 0) << made.err;
+  EXPECT_EQ(made.json()["self"], "spiffe://de.example/worker/site");
+  const std::filesystem::path file(made.json()["file"].get<std::string>());
+  EXPECT_EQ(file, dir_ / "de/pairwise/fr.example_site.key");
+  ASSERT_OK_AND_ASSIGN(const std::string text, ReadTextFile(file));
+  const std::string key = text.substr(text.size() - 65, 64);
+  EXPECT_THAT(made.out, Not(HasSubstr(key.substr(0, 16))));
+  // Carried as it is, the other region's worker reads the same key.
+  std::filesystem::create_directory(dir_ / "fr/pairwise");
+  std::filesystem::permissions(dir_ / "fr/pairwise", std::filesystem::perms::owner_all);
+  std::filesystem::copy_file(file, dir_ / "fr/pairwise/whatever.key");
+  const auto self = [](const char* id) { return SpiffeId::Parse(id).value(); };
+  ASSERT_OK_AND_ASSIGN(const auto here, policy::LoadPairwiseKeys(dir_ / "de/pairwise",
+                                                                 self("spiffe://de.example/worker/site")));
+  ASSERT_OK_AND_ASSIGN(const auto there, policy::LoadPairwiseKeys(dir_ / "fr/pairwise",
+                                                                  self("spiffe://fr.example/worker/site")));
+  EXPECT_TRUE(here.begin()->second == there.begin()->second);
+  EXPECT_EQ(made.json()["check"], policy::PairwiseKeyCheck(there.begin()->second));
+  // Again: the key that is in use stays.
+  const Ran again = Cli({"region", "pairwise-key", At("de"), "--peer", "spiffe://fr.example/worker/site"});
+  EXPECT_NE(again.code, 0);
+  EXPECT_THAT(again.err, HasSubstr("is there already"));
+}
+
+TEST_F(CliWorld, APairwiseKeyNeedsAnotherWorker) {
+  EXPECT_THAT(Cli({"region", "pairwise-key", At("de"), "--peer", "fr.example"}).err, HasSubstr("--peer"));
+  EXPECT_EQ(Cli({"region", "pairwise-key", At("de"), "--peer", "spiffe://de.example/worker/site"}).code, 2);
+  EXPECT_EQ(Cli({"region", "pairwise-key", At("de"), "--peer", "spiffe://fr.example/operator/anne"}).code, 2);
 }
 
 TEST_F(CliWorld, ErrorsOfInitAndCharterNameTheFlag) {

@@ -35,6 +35,18 @@ TEST(JobTest, OrderOfTargetsInTheFileDoesNotMatter) {
               HasStatus(StatusCode::kInvalidArgument, "unknown LoRA target 'lm_head'"));
 }
 
+TEST(JobTest, PairwiseKeysAreRequiredOrNoneAndNoneWhenTheFileIsSilent) {
+  const std::string line = "secure_aggregation: {pairwise_keys: none}";
+  EXPECT_FALSE(ExampleJob().secure_aggregation.pairwise_keys);
+  ASSERT_OK_AND_ASSIGN(const JobSpec with,
+                       Parse(With(Job(), line, "secure_aggregation: {pairwise_keys: required}")));
+  EXPECT_TRUE(with.secure_aggregation.pairwise_keys);
+  ASSERT_OK_AND_ASSIGN(const JobSpec silent, Parse(With(Job(), line, "")));
+  EXPECT_FALSE(silent.secure_aggregation.pairwise_keys);
+  EXPECT_THAT(Parse(With(Job(), line, "secure_aggregation: {pairwise_keys: yes}")),
+              HasStatus(StatusCode::kInvalidArgument, "secure_aggregation.pairwise_keys"));
+}
+
 std::string RecordJob() { return ReadExample("job-record.yaml"); }
 JobSpec ExampleRecordJob() { return Parse(RecordJob()).value(); }
 

@@ -29,13 +29,14 @@ TEST(NodeConfigTest, PathsAreTakenFromTheFilesFolderAndDefaultsFromTheState) {
 
 TEST(NodeConfigTest, EveryCommentedKeyOfTheWorkerExampleIsOneItReads) {
   std::string text = ReadExample("worker.yaml");
-  for (const char* key : {"coordinator_address", "proxy", "scratch", "anchor", "seal_key", "ledger",
-                          "receipts", "log", "trainer", "socket"}) {
+  for (const char* key : {"coordinator_address", "proxy", "scratch", "anchor", "seal_key", "pairwise_keys",
+                          "ledger", "receipts", "log", "trainer", "socket"}) {
     text = With(text, fmt::format("# {}: ", key), fmt::format("{}: ", key));
   }
   ASSERT_OK_AND_ASSIGN(const WorkerConfig c, ParseWorkerConfig(text, "w", "/region"));
   EXPECT_EQ(c.coordinator_address, "coordinator.neutral.example:7443");
   EXPECT_EQ(c.log, "/region/state/worker.log");
+  EXPECT_EQ(c.pairwise_keys, "/region/pairwise");
 }
 
 TEST(NodeConfigTest, AnUnpinnedCharterSaysHowToPin) {

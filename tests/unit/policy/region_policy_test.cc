@@ -35,6 +35,15 @@ struct Case {
 
 TEST(RegionPolicyTest, ExampleJobMayRunUnderTheExamplePolicy) { EXPECT_TRUE(Case().Codes().empty()); }
 
+TEST(RegionPolicyTest, ARegionThatDemandsPairwiseKeysTakesAJobThatUsesThem) {
+  Case c;
+  c.policy.secure_aggregation.pairwise_keys_required = true;
+  c.job.secure_aggregation.pairwise_keys = true;
+  EXPECT_TRUE(c.Codes().empty());
+  c.policy.secure_aggregation.pairwise_keys_required = false;
+  EXPECT_TRUE(c.Codes().empty()) << "a stricter job than it has to be";
+}
+
 struct Breach {
   RuleCode code;
   std::function<void(Case&)> commit;
@@ -75,6 +84,7 @@ std::vector<Breach> Breaches() {
          c.policy.privacy.modulus_bits = {kPlainBits};
          c.job.privacy.modulus_bits = kPackedBits;
        }},
+      {R::kPairwiseKeysRequired, [](Case& c) { c.policy.secure_aggregation.pairwise_keys_required = true; }},
       {R::kDatasetUnit, [](Case& c) { c.card.privacy.unit = PrivacyUnit::kPerson; }},
       {R::kDatasetUnit, [](Case& c) { c.job.privacy.unit = PrivacyUnit::kRecord; }},
       {R::kDatasetBudget, [](Case& c) { c.ledger.after_job = 30.0001; }},

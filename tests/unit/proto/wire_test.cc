@@ -90,6 +90,8 @@ TEST(WireTest, EveryMessageComesBackAsItWent) {
   delivery.t1 = DigestOf(20);
   delivery.rows = {{2, shares.commitments, Filled<64>(3), shares.ciphertexts[0]}};
   ExpectRoundTrip<pb::Delivery>(Signed<secagg::Delivery>{delivery, Filled<64>(4)});
+  delivery.pair_tags = {DigestOf(30)};
+  ExpectRoundTrip<pb::Delivery>(Signed<secagg::Delivery>{delivery, Filled<64>(4)});
   ExpectRoundTrip<pb::Complaint>(Signed<secagg::Complaint>{
       {Id(), 1, 2, DigestOf(5), secagg::Complaint::Code::kCommitmentMismatch}, Filled<64>(5)});
   ExpectRoundTrip<pb::InputHeader>(AHeader(4));
@@ -167,6 +169,40 @@ TEST(WireTest, RefusesAChainTooManyOrTooLong) {
   keys.mutable_chains(0)->assign(1 << 20, 'x');
   keys.mutable_chains()->RemoveLast();
   EXPECT_THAT(FromProto(keys), HasStatus(StatusCode::kInvalidArgument, "chains: expected at most"));
+}
+
+TEST(WireTest, PairSealsComeBackAsTheyWentOneForEachCiphertextOrNone) {
+  secagg::Shares shares;
+  shares.id = Id();
+  shares.dealer = 2;
+  shares.commitments = {{1, DigestOf(21), DigestOf(22)}, {2, DigestOf(23), DigestOf(24)}};
+  shares.ciphertexts = {Filled<secagg::kShareCipherBytes>(25), Filled<secagg::kShareCipherBytes>(26)};
+  shares.pair_seals = {Filled<secagg::kPairSealBytes>(27), Filled<secagg::kPairSealBytes>(28)};
+  pb::Shares proto;
+  ToProto(Signed<secagg::Shares>{shares, Filled<64>(2)}, &proto);
+  ASSERT_OK_AND_ASSIGN(const auto back, FromProto(proto));
+  EXPECT_EQ(back.body.pair_seals, shares.pair_seals);
+  proto.mutable_pair_seals()->RemoveLast();
+  EXPECT_THAT(FromProto(proto),
+              HasStatus(StatusCode::kInvalidArgument, "pair_seals: expected none or 2, got 1"));
+  proto.add_pair_seals("short");
+  EXPECT_THAT(FromProto(proto),
+              HasStatus(StatusCode::kInvalidArgument, "pair_seals: expected 80 bytes, got 5"));
+  proto.clear_pair_seals();
+  EXPECT_OK(FromProto(proto).status());
+}
+
+TEST(WireTest, RefusesPairTagsThatAreNotOneForEachRow) {
+  secagg::Delivery delivery;
+  delivery.id = Id();
+  delivery.to = 1;
+  delivery.rows = {
+      {2, {{1, DigestOf(21), DigestOf(22)}}, Filled<64>(3), Filled<secagg::kShareCipherBytes>(4)}};
+  delivery.pair_tags = {DigestOf(30), DigestOf(31)};
+  pb::Delivery proto;
+  ToProto(Signed<secagg::Delivery>{delivery, Filled<64>(4)}, &proto);
+  EXPECT_THAT(FromProto(proto),
+              HasStatus(StatusCode::kInvalidArgument, "pair_tags: expected none or 1, got 2"));
 }
 
 TEST(WireTest, RefusesACiphertextOfAnotherLength) {

@@ -30,7 +30,7 @@ Bytes WholeBytes(const CoordinatorMessage& message) {
 class LoggedAttempt {
  public:
   explicit LoggedAttempt(World& world) : world_(world), sites_(world) {
-    round_.emplace(world.offer, world.coordinator, world.verifier, world.Chains());
+    round_.emplace(world.offer, world.coordinator, world.verifier, world.Chains(), !world.pairwise.empty());
   }
   LoggedRound& round() { return *round_; }
   std::vector<Bytes>& log() { return log_; }
@@ -101,7 +101,7 @@ class LoggedAttempt {
   }
   StatusOr<LoggedRound> Replayed(size_t records) {
     return LoggedRound::Replay(world_.coordinator, world_.verifier, std::span(log_).first(records), now_,
-                               kGrace);
+                               kGrace, !world_.pairwise.empty());
   }
   /// The process dies and starts again.
   void Restart() {
@@ -463,6 +463,52 @@ TEST_F(CoordinatorLogTest, AFlippedBitNeverGivesOtherMessagesToTheSites) {
       EXPECT_EQ(WholeBytes(*again->send.at(0).message), survivors) << i << " " << byte;
     }
   }
+}
+
+TEST(CoordinatorLogPairwiseTest, AnAttemptThatRestartsAfterEveryRecordTakesALostSitesMasksOff) {
+  World world(5);
+  world.CarryPairwiseKeys();
+  LoggedAttempt attempt(world);
+  attempt.Start();
+  size_t seen = 0;
+  while (attempt.round().round().phase() < kUnmask) {
+    ASSERT_FALSE(attempt.pending().empty());
+    if (attempt.round().round().phase() == kInput && attempt.pending().front().to == 2) {
+      attempt.pending().pop_front();
+      attempt.Take(attempt.round().OnLost(2, attempt.now()));
+    } else {
+      attempt.Step();
+    }
+    if (attempt.log().size() == seen) continue;
+    seen = attempt.log().size();
+    attempt.Restart();
+    for (SiteIndex site = 1; site <= 5; ++site) {
+      auto again = attempt.round().OnRejoined(site, attempt.now());
+      if (again.ok()) attempt.Take(std::move(again));
+    }
+  }
+  attempt.RunUntil(kSummed);
+  EXPECT_EQ(attempt.round().round().survivors(), (std::vector<SiteIndex>{1, 3, 4, 5}));
+  attempt.ExpectSum();
+}
+
+TEST(CoordinatorLogPairwiseTest, SharesKeepTheirSealsAndALogOfTheOtherKindOfJobDoesNotReplay) {
+  World world(4);
+  world.CarryPairwiseKeys();
+  LoggedAttempt attempt(world);
+  attempt.RunUntil(kInput);
+  size_t with_seals = 0;
+  for (const Bytes& record : attempt.log()) {
+    const auto event = DecodeEvent(record);
+    ASSERT_OK(event);
+    EXPECT_EQ(EncodeEvent(*event), record);
+    if (const auto* shares = std::get_if<Signed<Shares>>(&event->what))
+      with_seals += shares->body.pair_seals.size() == 4 ? 1 : 0;
+  }
+  EXPECT_EQ(with_seals, 4u);
+  EXPECT_OK(attempt.Replayed(attempt.log().size()));
+  world.pairwise.clear();
+  EXPECT_THAT(attempt.Replayed(attempt.log().size()), HasStatus(StatusCode::kDataLoss, "pair seals"));
 }
 
 }  // namespace

@@ -82,6 +82,24 @@ struct World {
     bounds.elements = elements;
   }
   uint32_t n() const { return static_cast<uint32_t>(sites.size()); }
+  /// Each site's pairwise keys with the others; empty in a job without.
+  std::vector<PairwiseKeys> pairwise;
+  void CarryPairwiseKeys() {
+    pairwise.assign(n(), {});
+    for (uint32_t i = 0; i < n(); ++i) {
+      for (uint32_t j = 0; j < i; ++j) {
+        const Secret32 key = SeedFor(fmt::format("pairwise {} {}", j + 1, i + 1));
+        pairwise[i][sites[j].id] = key;
+        pairwise[j][sites[i].id] = key;
+      }
+    }
+  }
+  /// The bounds of one site. Borrows from this.
+  WorkerBounds BoundsOf(SiteIndex site) const {
+    WorkerBounds out = bounds;
+    if (!pairwise.empty()) out.pairwise = &pairwise[site - 1u];
+    return out;
+  }
   std::map<SiteIndex, std::string> Chains() const {
     std::map<SiteIndex, std::string> chains;
     for (uint32_t i = 0; i < n(); ++i) chains[static_cast<SiteIndex>(i + 1)] = sites[i].chain;
@@ -104,7 +122,9 @@ inline Digest DigestOfWords(const std::vector<uint32_t>& words) {
 class Attempt {
  public:
   explicit Attempt(World& world, std::string_view seed = "attempt")
-      : world_(world), coordinator_(world.offer, world.coordinator, world.verifier, world.Chains()) {
+      : world_(world),
+        coordinator_(world.offer, world.coordinator, world.verifier, world.Chains(),
+                     !world.pairwise.empty()) {
     for (uint32_t i = 0; i < world.n(); ++i) {
       randoms_.push_back(std::make_unique<crypto::CtrRandom>(SeedFor(fmt::format("{} {}", seed, i))));
       workers_.push_back(NewWorker(static_cast<SiteIndex>(i + 1)));
@@ -114,14 +134,14 @@ class Attempt {
   std::unique_ptr<WorkerRound> NewWorker(SiteIndex site) {
     const World::Site& s = world_.sites[site - 1];
     return std::make_unique<WorkerRound>(s.id, s.key, world_.verifier, world_.coordinator.Public(),
-                                         *randoms_[site - 1], world_.bounds,
+                                         *randoms_[site - 1], world_.BoundsOf(site),
                                          DigestFor(fmt::format("ledger {}", site)));
   }
   StatusOr<WorkerRound> RestoreWorker(SiteIndex site, ByteView snapshot) {
     const World::Site& s = world_.sites[site - 1];
     return WorkerRound::Restore(s.id, s.key, world_.verifier, world_.coordinator.Public(),
-                                *randoms_[site - 1], world_.bounds, DigestFor(fmt::format("ledger {}", site)),
-                                snapshot);
+                                *randoms_[site - 1], world_.BoundsOf(site),
+                                DigestFor(fmt::format("ledger {}", site)), snapshot);
   }
 
   CoordinatorRound& coordinator() { return coordinator_; }

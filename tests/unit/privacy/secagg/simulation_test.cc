@@ -61,22 +61,47 @@ void CheckPattern(World& world, const std::map<SiteIndex, CoordinatorPhase>& los
   }
 }
 
+void CheckEveryPattern(World& world) {
+  const uint32_t n = world.n();
+  uint32_t patterns = 1;
+  for (uint32_t i = 0; i < n; ++i) patterns *= 6;  // five steps at which a site may go, or never
+  for (uint32_t p = 0; p < patterns; ++p) {
+    std::map<SiteIndex, CoordinatorPhase> losses;
+    uint32_t rest = p;
+    for (uint32_t i = 0; i < n; ++i, rest /= 6) {
+      if (rest % 6 != 5) losses[static_cast<SiteIndex>(i + 1)] = kSteps[rest % 6];
+    }
+    // One site more than may go, to see the attempt end; further losses say nothing new.
+    if (losses.size() > n - ThresholdFor(n) + (n < 5 ? 1 : 0)) continue;
+    SCOPED_TRACE(fmt::format("n = {}, pattern {}", n, p));
+    CheckPattern(world, losses, p % 2 == 0, "exhaustive");
+  }
+}
+
 TEST(SecAggSimulationTest, SumIsExactForEveryPlaceOfEveryLossWithThreeToFiveSites) {
   for (uint32_t n : {3u, 4u, 5u}) {
     World world(n);
-    uint32_t patterns = 1;
-    for (uint32_t i = 0; i < n; ++i) patterns *= 6;  // five steps at which a site may go, or never
-    for (uint32_t p = 0; p < patterns; ++p) {
-      std::map<SiteIndex, CoordinatorPhase> losses;
-      uint32_t rest = p;
-      for (uint32_t i = 0; i < n; ++i, rest /= 6) {
-        if (rest % 6 != 5) losses[static_cast<SiteIndex>(i + 1)] = kSteps[rest % 6];
-      }
-      // One site more than may go, to see the attempt end; further losses say nothing new.
-      if (losses.size() > n - ThresholdFor(n) + (n < 5 ? 1 : 0)) continue;
-      SCOPED_TRACE(fmt::format("n = {}, pattern {}", n, p));
-      CheckPattern(world, losses, p % 2 == 0, "exhaustive");
-    }
+    CheckEveryPattern(world);
+  }
+}
+
+TEST(SecAggSimulationTest, WithPairwiseKeysTheSumIsExactForEveryPlaceOfEveryLoss) {
+  for (uint32_t n : {3u, 4u}) {
+    World world(n);
+    world.CarryPairwiseKeys();
+    CheckEveryPattern(world);
+  }
+}
+
+TEST(SecAggSimulationTest, WithPairwiseKeysTheSumIsExactWhenTenSitesLoseSomeAtSeveralSteps) {
+  std::mt19937 order(13);  // seed fixed
+  World world(10);
+  world.CarryPairwiseKeys();
+  for (int trial = 0; trial < 20; ++trial) {
+    std::map<SiteIndex, CoordinatorPhase> losses;
+    for (uint32_t c = 0; c < 3; ++c) losses[static_cast<SiteIndex>(1 + order() % 10)] = kSteps[order() % 5];
+    SCOPED_TRACE(fmt::format("trial {}", trial));
+    CheckPattern(world, losses, trial % 2 == 0, fmt::format("pairwise {}", trial));
   }
 }
 

@@ -162,6 +162,9 @@ struct Decoder {
       Read(r, row.signature);
       row.ciphertext = Fixed<kShareCipherBytes>(r.Raw(kShareCipherBytes));
     }
+    if (r.left() == 0) return;  // a job without pairwise keys
+    m.pair_tags.resize(r.Count(255));
+    for (Digest& tag : m.pair_tags) tag = r.Hash();
   }
   static void Read(CanonicalReader& r, Complaint& m) {
     Read(r, m.id);
@@ -217,6 +220,8 @@ template <typename T>
 void ReadBeside(const json&, T&) {}
 inline void ReadBeside(const json& j, Shares& m) {
   for (const json& c : j["ciphertexts"]) m.ciphertexts.push_back(Fixed<kShareCipherBytes>(HexOf(c)));
+  if (!j.contains("pair_seals")) return;
+  for (const json& s : j["pair_seals"]) m.pair_seals.push_back(Fixed<kPairSealBytes>(HexOf(s)));
 }
 inline void ReadBeside(const json& j, Unmask& m) {
   const auto read = [](const json& list, std::vector<OpenedShare>& out) {
@@ -246,6 +251,9 @@ inline void ExpectSameBeside(const Shares& got, const json& record) {
   for (size_t k = 0; k < got.ciphertexts.size(); ++k) {
     EXPECT_EQ(Hex(got.ciphertexts[k]), record["ciphertexts"][k]);
   }
+  const json seals = record.value("pair_seals", json::array());
+  ASSERT_EQ(got.pair_seals.size(), seals.size());
+  for (size_t k = 0; k < seals.size(); ++k) EXPECT_EQ(Hex(got.pair_seals[k]), seals[k]);
 }
 inline void ExpectSameBeside(const Unmask& got, const json& record) {
   const auto expect = [](const std::vector<OpenedShare>& opened, const json& list) {

@@ -29,12 +29,19 @@ class Scene {
     bounds_.base_model = offer.body.base_model;
     bounds_.adapter = offer.body.adapter;
     bounds_.elements = offer.body.elements;
+    if (!file.contains("pairwise_keys")) return;
+    pairwise_.resize(keys_.size());
+    for (const json& pair : file["pairwise_keys"]) {
+      const size_t i = pair["i"].get<size_t>() - 1, j = pair["j"].get<size_t>() - 1;
+      pairwise_.at(i)[offer.body.roster.at(j).worker] = SecretOfJson(pair["key"]);
+      pairwise_.at(j)[offer.body.roster.at(i).worker] = SecretOfJson(pair["key"]);
+    }
   }
 
   size_t n() const { return keys_.size(); }
   const json& site(SiteIndex i) const { return file["sites"].at(i - 1u); }
   CoordinatorRound NewCoordinator() const {
-    return CoordinatorRound(offer.body, coordinator_key, verifier_, chains_);
+    return CoordinatorRound(offer.body, coordinator_key, verifier_, chains_, !pairwise_.empty());
   }
   WorkerRound NewWorker(SiteIndex i, ScriptedRandom& random) const {
     const json& s = site(i);
@@ -45,8 +52,10 @@ class Scene {
     for (const json& pair : s["salts"]) {
       for (const json& salt : pair) random.Add(salt);
     }
+    WorkerBounds bounds = bounds_;
+    if (!pairwise_.empty()) bounds.pairwise = &pairwise_[i - 1u];
     return WorkerRound(offer.body.roster[i - 1u].worker, keys_[i - 1u], verifier_, coordinator_key.Public(),
-                       random, bounds_, DigestOfJson(s["ledger_head"]));
+                       random, std::move(bounds), DigestOfJson(s["ledger_head"]));
   }
   /// The record of `site` in the list `step`; null when it has none.
   const json* Find(const std::string& step, SiteIndex i) const {
@@ -75,6 +84,7 @@ class Scene {
   TablePeerVerifier verifier_;
   std::map<SiteIndex, std::string> chains_;
   WorkerBounds bounds_;
+  std::vector<PairwiseKeys> pairwise_;  // by site; empty in a job without
 };
 
 /// A worker of a scene, brought to a step with the file's messages.

@@ -2,6 +2,7 @@
 #include "privacy/mechanism/encoder.h"
 #include "privacy/mechanism/rotation.h"
 #include "privacy/secagg/commitment.h"
+#include "privacy/secagg/pairwise.h"
 #include "tests/unit/privacy/secagg/vectors_replay.h"
 
 // The cores against an independent implementation: tests/vectors/v1, made by experiments/reference from
@@ -184,7 +185,8 @@ TEST_P(VectorAttemptTest, SaysTheReferencesBytesAtEveryStep) {
 }
 INSTANTIATE_TEST_SUITE_P(Version1, VectorAttemptTest,
                          ::testing::Values("n4_one_lost", "n4_lost_after_upload", "n5_full",
-                                           "n7_two_lost_early", "n4_convicted", "n4_packed_one_lost"),
+                                           "n7_two_lost_early", "n4_convicted", "n4_packed_one_lost",
+                                           "n5_pairwise_one_lost"),
                          [](const auto& info) { return std::string(info.param); });
 
 std::vector<uint32_t> Bits(std::span<const float> values) {
@@ -348,6 +350,41 @@ TEST(VectorBadCasesTest, TheCoordinatorRefusesEachAtItsStepWithItsCodeAndGoesOn)
   }
 }
 
+TEST(VectorBadCasesTest, WithPairwiseKeysEachIsRefusedOrComplainedOf) {
+  const json worker = LoadVectors("bad_for_worker_pairwise.json");
+  const json coordinator = LoadVectors("bad_for_coordinator_pairwise.json");
+  ASSERT_GE(worker["cases"].size() + coordinator["cases"].size(), 7u);
+  for (const json& bad : worker["cases"]) {
+    SCOPED_TRACE(bad["name"].get<std::string>());
+    PlayToWorker(bad);
+  }
+  for (const json& bad : coordinator["cases"]) {
+    SCOPED_TRACE(bad["name"].get<std::string>());
+    PlayToCoordinator(bad);
+  }
+}
+
+TEST(VectorPairwiseTest, EveryDerivationIsTheReferences) {
+  const json file = LoadVectors("pairwise.json");
+  ASSERT_GE(file["derivations"].size(), 4u);
+  for (const json& v : file["derivations"]) {
+    const SiteIndex i = v["i"], j = v["j"];
+    const Secret32 key = SecretOfJson(v["key"]), root = SecretOfJson(v["root"]),
+                   secret = SecretOfJson(v["secret_i"]);
+    const Digest t1 = DigestOfJson(v["t1"]), t2 = DigestOfJson(v["t2"]);
+    const auto peer = Fixed<32>(HexOf(v["public_j"]));
+    EXPECT_EQ(Hex(MaskSecretOf(root).view()), v["mask_secret"]);
+    EXPECT_EQ(Hex(OwnPairwiseKey(root).view()), v["own_key"]);
+    const Secret32 share_part = PairSharePart(key, t1, i, j), mask_part = PairMaskPart(key, t1, i, j);
+    EXPECT_EQ(Hex(share_part.view()), v["share_part_i_to_j"]);
+    EXPECT_EQ(Hex(mask_part.view()), v["mask_part"]);
+    EXPECT_EQ(PairTag(mask_part, t1, i, j).hex(), v["tag"]);
+    EXPECT_EQ(Hex(ShareKey(secret, peer, t1, i, j, &share_part).value().view()), v["share_key_i_to_j"]);
+    EXPECT_EQ(Hex(PairwiseMaskKey(secret, peer, t2, i, j, &mask_part).value().view()), v["pair_mask_key"]);
+    EXPECT_EQ(Hex(SealPairPart(root, mask_part, t1, i, j)), v["seal_i_for_j"]);
+  }
+}
+
 class VectorComponentsTest : public ::testing::Test {
  protected:
   json file_ = LoadVectors("components.json");
@@ -396,9 +433,9 @@ TEST(VectorP256Test, AgreementsAndDerivedKeysAreTheReferencesFromBothSides) {
     EXPECT_EQ(Hex(crypto::PublicOf(a, kCurve).value()), v["public_i"]);
     EXPECT_EQ(hex(crypto::Agree(a, pub_b, kCurve)), v["agreed"]);
     EXPECT_EQ(hex(crypto::Agree(b, pub_a, kCurve)), v["agreed"]);
-    EXPECT_EQ(hex(ShareKey(a, pub_b, salt, i, j, kCurve)), v["share_key_i_to_j"]);
-    EXPECT_EQ(hex(PairwiseMaskKey(a, pub_b, salt, i, j, kCurve)), v["pair_mask_key"]);
-    EXPECT_EQ(hex(PairwiseMaskKey(b, pub_a, salt, j, i, kCurve)), v["pair_mask_key"]);
+    EXPECT_EQ(hex(ShareKey(a, pub_b, salt, i, j, nullptr, kCurve)), v["share_key_i_to_j"]);
+    EXPECT_EQ(hex(PairwiseMaskKey(a, pub_b, salt, i, j, nullptr, kCurve)), v["pair_mask_key"]);
+    EXPECT_EQ(hex(PairwiseMaskKey(b, pub_a, salt, j, i, nullptr, kCurve)), v["pair_mask_key"]);
   }
   EXPECT_GT(odd, 0u) << "a coordinate whose point has an odd y";
   ASSERT_GT(file["no_points"].size(), 8u);

@@ -31,7 +31,10 @@ namespace concordat::worker::testing {
 inline Instant At(int64_t ms) { return Instant(Millis(1'790'000'000'000 + ms)); }
 inline Secret32 SeedFor(std::string_view text) { return Secret32(crypto::Sha256(AsBytes(text)).bytes); }
 
-inline std::string JobText(const Digest& charter, std::string_view extra = "noise_multiplier: 0.05") {
+/// \param extra lines in its privacy section
+/// \param section a section more
+inline std::string JobText(const Digest& charter, std::string_view extra = "noise_multiplier: 0.05",
+                           std::string_view section = "") {
   return fmt::format(R"(name: small
 seed: 7
 charter: {}
@@ -70,8 +73,9 @@ metrics:
   loss_bound: 8
 server:
   learning_rate: 1.0
+{}
 )",
-                     charter.hex(), crypto::Sha256(AsBytes("tiny model")).hex(), extra);
+                     charter.hex(), crypto::Sha256(AsBytes("tiny model")).hex(), extra, section);
 }
 
 /// A certificate authority with one leaf.
@@ -164,6 +168,7 @@ class Region {
     params.ledger = ledger.get();
     params.base_model = base_model;
     params.base_shape = base_shape;
+    params.pairwise = pairwise;
     params.desk.configure.sandbox_required = policy.sandbox == policy::SandboxMode::kRequired;
     std::vector<RoundSeal> seals;
     for (const auto& [id, state] : sealed) seals.push_back({id, crypto::SecretText(state)});
@@ -270,6 +275,7 @@ class Region {
   std::unique_ptr<policy::Ledger> ledger;
   policy::RegionPolicy policy = OpenPolicy();
   policy::DatasetCard card = OpenCard();
+  secagg::PairwiseKeys pairwise;  // for the next start
   Digest base_model = crypto::Sha256(AsBytes("tiny model"));
   ModelShape base_shape{2, 32, 64, 4, 2, 8};
   std::vector<Record> journal;
@@ -426,7 +432,7 @@ class Region {
 /// Four regions and a coordinator.
 class Federation {
  public:
-  explicit Federation(std::string_view privacy = "noise_multiplier: 0.05",
+  explicit Federation(std::string_view privacy = "noise_multiplier: 0.05", std::string_view section = "",
                       crypto::SignatureProfile keys = crypto::SignatureProfile::kEd25519)
       : random_(SeedFor("federation")),
         neutral_(Root::Make("neutral.example", random_, keys)),
@@ -445,7 +451,7 @@ class Federation {
       charter.flows.push_back({kind, "*", "*", policy::LegalBasis::kStandardClauses});
     charter_hash = policy::CharterHash("test charter");
     submitter_.emplace(roots_[0].Issue(Role::kOperator, "anne", random_));
-    signed_job = policy::SignJob(JobText(charter_hash, privacy), submitter_->key, submitter_->chain);
+    signed_job = policy::SignJob(JobText(charter_hash, privacy, section), submitter_->key, submitter_->chain);
     auto opened = policy::OpenJob(signed_job, charter, now);
     EXPECT_OK(opened);
     job = *opened;
@@ -460,6 +466,16 @@ class Federation {
     }
   }
 
+  /// Every two regions get a key with each other, before they start.
+  void CarryPairwiseKeys() {
+    for (size_t i = 0; i < regions.size(); ++i) {
+      for (size_t j = 0; j < i; ++j) {
+        const Secret32 key = SeedFor(fmt::format("pairwise {} {}", j, i));
+        regions[i]->pairwise[regions[j]->party().id] = key;
+        regions[j]->pairwise[regions[i]->party().id] = key;
+      }
+    }
+  }
   void StartAll() {
     for (auto& region : regions) region->Start();
   }
@@ -494,8 +510,9 @@ class Federation {
     for (size_t i = 0; i < regions.size(); ++i)
       chains[static_cast<SiteIndex>(i + 1)] = regions[i]->party().chain;
     verifier_ = std::make_unique<policy::CharterPeerVerifier>(charter);
-    round_ = std::make_unique<secagg::CoordinatorRound>(MakeOffer(round, attempt), coordinator.key,
-                                                        *verifier_, chains);
+    round_ =
+        std::make_unique<secagg::CoordinatorRound>(MakeOffer(round, attempt), coordinator.key, *verifier_,
+                                                   chains, job.spec.secure_aggregation.pairwise_keys);
     sum_ = std::make_unique<ModularSum>(round_->offer().elements);
     for (auto& region : regions) read_[region.get()] = region->sent.size();
     auto effects = round_->Start(now);
@@ -580,6 +597,7 @@ class Federation {
     } else if (const auto* m = std::get_if<secagg::Signed<secagg::Shares>>(&message)) {
       effects = round_->OnShares(*m, now);
     } else if (const auto* m = std::get_if<secagg::Signed<secagg::Complaint>>(&message)) {
+      if (round_->phase() == secagg::CoordinatorPhase::kAborted) return;  // another one was first
       effects = round_->OnComplaint(*m, now);
     } else if (const auto* m = std::get_if<secagg::Signed<secagg::InputHeader>>(&message)) {
       const Bytes& y = regions[site - 1u]->uploads.at(m->body.id);

@@ -26,7 +26,7 @@ class P256RoundTest : public ::testing::Test {
     EXPECT_EQ(f_.Decoded().mean_delta, expected->mean_delta);
   }
 
-  Federation f_{"noise_multiplier: 0.05", crypto::SignatureProfile::kP256};
+  Federation f_{"noise_multiplier: 0.05", "", crypto::SignatureProfile::kP256};
 };
 
 TEST_F(P256RoundTest, SumsExactlyRoundAfterRound) {

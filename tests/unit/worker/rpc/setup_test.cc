@@ -48,6 +48,17 @@ TEST_F(SetupTest, NothingThatIsKeptLiesInTheBaseModelsFolder) {
   EXPECT_THAT(CheckApart(config_, card_), HasStatus(StatusCode::kInvalidArgument, "key.pem"));
 }
 
+TEST_F(SetupTest, PairwiseKeysLieWhereTheTrainerDoesNotRead) {
+  config_.pairwise_keys = root_ / "pairwise";
+  EXPECT_OK(CheckApart(config_, card_));
+  config_.pairwise_keys = card_.path / "pairwise";
+  EXPECT_THAT(CheckApart(config_, card_), HasStatus(StatusCode::kInvalidArgument, "dataset"));
+  config_.pairwise_keys = config_.base_model / "pairwise";
+  EXPECT_THAT(CheckApart(config_, card_), HasStatus(StatusCode::kInvalidArgument, "base_model"));
+  config_.pairwise_keys = config_.scratch / "pairwise";
+  EXPECT_THAT(CheckApart(config_, card_), HasStatus(StatusCode::kInvalidArgument, "scratch"));
+}
+
 TEST_F(SetupTest, ALinkIsFollowed) {
   std::filesystem::create_directory_symlink(root_.path(), root_ / "model" / "link");
   config_.base_model = root_ / "model" / "link";
