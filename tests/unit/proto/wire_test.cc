@@ -196,8 +196,8 @@ TEST(WireTest, RefusesPairTagsThatAreNotOneForEachRow) {
   secagg::Delivery delivery;
   delivery.id = Id();
   delivery.to = 1;
-  delivery.rows = {
-      {2, {{1, DigestOf(21), DigestOf(22)}}, Filled<64>(3), Filled<secagg::kShareCipherBytes>(4)}};
+  const std::vector<secagg::ShareCommitment> commitments = {{1, DigestOf(21), DigestOf(22)}};
+  delivery.rows = {{2, commitments, Filled<64>(3), Filled<secagg::kShareCipherBytes>(4)}};
   delivery.pair_tags = {DigestOf(30), DigestOf(31)};
   pb::Delivery proto;
   ToProto(Signed<secagg::Delivery>{delivery, Filled<64>(4)}, &proto);
