@@ -34,7 +34,9 @@ Secret32 MaskSecretOf(const Secret32& root) {
   return Expand(root, {}, "concordat/v1/pairwise/mask-secret", {});
 }
 
-Secret32 OwnPairwiseKey(const Secret32& root) { return Expand(root, {}, "concordat/v1/pairwise/own", {}); }
+Secret32 OwnPairwiseKey(const Secret32& root, const Secret32& seed) {
+  return Expand(root, seed.view(), "concordat/v1/pairwise/own", {});
+}
 
 Secret32 PairSharePart(const Secret32& pairwise, const Digest& t1, SiteIndex dealer, SiteIndex holder) {
   return Expand(pairwise, t1.view(), "concordat/v1/pairwise/share", {dealer, holder});

@@ -27,8 +27,9 @@ using PairwiseKeys = std::map<SpiffeId, Secret32>;
 
 /// The secret of a site's mask key, from its root.
 Secret32 MaskSecretOf(const Secret32& root);
-/// The key of a site with itself, under which its own row is sealed as the others are.
-Secret32 OwnPairwiseKey(const Secret32& root);
+/// The key of a site with itself, under which its own row is sealed as the others are. From both of its
+/// secrets, of which one at most is ever rebuilt.
+Secret32 OwnPairwiseKey(const Secret32& root, const Secret32& seed);
 
 /// f_dealer→holder.
 Secret32 PairSharePart(const Secret32& pairwise, const Digest& t1, SiteIndex dealer, SiteIndex holder);

@@ -169,7 +169,7 @@ Status CheckDeliveryForm(const Delivery& delivery, const WorkerState& state) {
 }
 
 StatusOr<Secret32> PairwiseKeyWith(SiteIndex site, const WorkerState& state, const PairwiseKeys& keys) {
-  if (site == state.site) return OwnPairwiseKey(state.mask.secret);
+  if (site == state.site) return OwnPairwiseKey(state.mask.secret, state.seed);
   const SpiffeId& peer = state.offer.roster.at(site - 1u).worker;
   const auto key = keys.find(peer);
   if (key == keys.end()) {

@@ -31,7 +31,7 @@ struct OpenedRow {
 };
 OpenedRow OpenRow(const Delivery::Row& row, const WorkerState& state, const PairwiseKeys* pairwise,
                   const Digest& tag);
-/// The pairwise key with `site`; with itself the one that follows from its root. kPairwiseKey when this
+/// The pairwise key with `site`; with itself the one that follows from its secrets. kPairwiseKey when this
 /// region has none.
 StatusOr<Secret32> PairwiseKeyWith(SiteIndex site, const WorkerState& state, const PairwiseKeys& keys);
 /// After a restart, between steps 3 and 5: the keys are those whose tags this worker has dealt, else

@@ -10,9 +10,9 @@ def mask_secret(root: bytes) -> bytes:
     return p.hkdf(root, b"", LABEL + b"mask-secret")
 
 
-def own_key(root: bytes) -> bytes:
+def own_key(root: bytes, seed: bytes) -> bytes:
     """A site's key with itself."""
-    return p.hkdf(root, b"", LABEL + b"own")
+    return p.hkdf(root, seed, LABEL + b"own")
 
 
 def share_part(key: bytes, t1: bytes, dealer: int, holder: int) -> bytes:
@@ -59,13 +59,13 @@ def pairwise_json(form: str) -> dict:
     cases = []
     for i, j in ((1, 2), (7, 3), (5, 5), (99, 100)):
         a, b = secret(f"a {i} {j}"), secret(f"b {i} {j}")
-        key, root, t1, t2 = (secret(f"{what} {i} {j}") for what in ("key", "root", "t1", "t2"))
+        key, root, seed, t1, t2 = (secret(f"{what} {i} {j}") for what in ("key", "root", "seed", "t1", "t2"))
         shared = p.x25519(a, p.x25519_public(b))
         part = mask_part(key, t1, i, j)
         cases.append({
-            "i": i, "j": j, "key": key.hex(), "root": root.hex(), "t1": t1.hex(), "t2": t2.hex(),
+            "i": i, "j": j, "key": key.hex(), "root": root.hex(), "seed": seed.hex(), "t1": t1.hex(), "t2": t2.hex(),
             "secret_i": a.hex(), "public_j": p.x25519_public(b).hex(), "mask_secret": mask_secret(root).hex(),
-            "own_key": own_key(root).hex(), "share_part_i_to_j": share_part(key, t1, i, j).hex(),
+            "own_key": own_key(root, seed).hex(), "share_part_i_to_j": share_part(key, t1, i, j).hex(),
             "mask_part": part.hex(), "tag": tag(part, t1, i, j).hex(),
             "share_key_i_to_j": share_key(shared, share_part(key, t1, i, j), t1, i, j).hex(),
             "pair_mask_key": mask_key(shared, part, t2, i, j).hex(), "seal_i_for_j": seal(root, part, t1, i, j).hex(),

@@ -195,7 +195,7 @@ class Worker:
 
     def _pair_key(self, peer: int) -> bytes:
         if peer == self.site:
-            return pw.own_key(self.draws.mask_secret)
+            return pw.own_key(self.draws.mask_secret, self.draws.seed)
         return self.pairwise[self.offer.roster[peer - 1][0]]
 
     def _pair_seal(self, holder: int) -> bytes:

@@ -23,8 +23,8 @@ TEST(PairwiseDerivationTest, EveryPartIsForOnePairOneAttemptAndOneUse) {
   for (const Secret32& part :
        {PairMaskPart(key, t1, 2, 7), PairMaskPart(key, t1, 2, 8), PairMaskPart(key, next, 2, 7),
         PairMaskPart(other, t1, 2, 7), PairSharePart(key, t1, 2, 7), PairSharePart(key, t1, 7, 2),
-        PairSharePart(key, next, 2, 7), PairSharePart(other, t1, 2, 7), OwnPairwiseKey(key),
-        MaskSecretOf(key)})
+        PairSharePart(key, next, 2, 7), PairSharePart(other, t1, 2, 7), OwnPairwiseKey(key, other),
+        OwnPairwiseKey(other, key), MaskSecretOf(key)})
     EXPECT_TRUE(seen.insert(ToHex(part.view())).second);
   std::set<Digest> tags = {PairTag(key, t1, 2, 7), PairTag(key, t1, 2, 8), PairTag(key, next, 2, 7),
                            PairTag(other, t1, 2, 7)};
