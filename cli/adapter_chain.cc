@@ -5,7 +5,7 @@
 
 #include "aggregation/adapter_steps.h"
 #include "aggregation/peft.h"
-#include "cli/price.h"
+#include "cli/released_privacy.h"
 #include "common/files.h"
 
 namespace concordat::cli {
@@ -167,16 +167,14 @@ Status CheckAdapterFolder(const std::filesystem::path& folder, const ChainRecord
 }
 
 Status WriteAdapterFolder(const std::filesystem::path& folder, const ChainRecord& record,
-                          const VerifiedAdapter& adapter) {
+                          const VerifiedAdapter& adapter,
+                          std::vector<policy::SignedLedgerStatement> statements) {
+  ASSIGN_OR_RETURN(const ReleasedPrivacy privacy,
+                   PrivacyOf(record, adapter.blob.round, adapter.hash, std::move(statements)));
   RETURN_IF_ERROR(WritePeftFolder(folder, adapter.layout, adapter.blob.weights, adapter.job.base_model.name));
   ASSIGN_OR_RETURN(const Digest weights, crypto::Sha256File(folder / kPeftWeightsFile));
   ordered_json rounds = ordered_json::array();
   for (uint32_t i = 0; i < adapter.blob.round; ++i) rounds.push_back(RoundJson(record.rounds[i]));
-  // An adapter may leave with fewer rounds than its job has: its own rounds are priced, and how often those
-  // were tried.
-  uint32_t attempts = 0;
-  for (uint32_t i = 0; i < adapter.blob.round; ++i) attempts += record.rounds[i].attempt + 1;
-  ASSIGN_OR_RETURN(const JobPrice price, PriceOf(adapter.job, adapter.blob.round, attempts));
   const ordered_json chain = {{"format", kFormat},
                               {"job", record.job.hex()},
                               {"name", adapter.job.name},
@@ -192,10 +190,10 @@ Status WriteAdapterFolder(const std::filesystem::path& folder, const ChainRecord
                               {"rounds", rounds},
                               {"adapter", adapter.hash.hex()},
                               {"rounds_done", adapter.blob.round},
-                              {"attempts_begun", attempts},
+                              {"attempts_begun", privacy.price.attempts},
                               {"weights_sha256", weights.hex()}};
   RETURN_IF_ERROR(WriteFileAtomically(folder / kJobFile, record.job_file));
-  RETURN_IF_ERROR(WriteFileAtomically(folder / kPrivacyFile, ToJson(price).dump(2) + "\n"));
+  RETURN_IF_ERROR(WritePrivacy(folder, privacy));
   return WriteFileAtomically(folder / kChainFile, chain.dump(2) + "\n");
 }
 

@@ -9,6 +9,7 @@
 #include "aggregation/adapter_blob.h"
 #include "cli/client.h"
 #include "policy/job.h"
+#include "policy/ledger_statement.h"
 
 // Where an adapter comes from: each names the one before it, back to the first, which anyone can make again
 // from the job's public seed.
@@ -59,10 +60,12 @@ inline constexpr const char* kJobFile = "job.yaml";
 /// Where a folder keeps the blob with this hash.
 std::filesystem::path BlobPath(const std::filesystem::path& folder, const Digest& hash);
 
-/// Writes the folder of an adapter that was verified: the PEFT files, chain.json, privacy.json, job.yaml. The
-/// blobs are in it already (BlobPath).
+/// Writes the folder of an adapter that was verified: the PEFT files, chain.json, privacy.json and README.md
+/// with the regions' verified statements (PrivacyOf in released_privacy.h), job.yaml. The blobs are in it
+/// already (BlobPath).
 Status WriteAdapterFolder(const std::filesystem::path& folder, const ChainRecord& record,
-                          const VerifiedAdapter& adapter);
+                          const VerifiedAdapter& adapter,
+                          std::vector<policy::SignedLedgerStatement> statements = {});
 
 /// Whether the adapter of `record` may be written to `folder`: it does not exist, is empty, holds this job's
 /// adapter, or blobs of this job from a transfer that broke. AlreadyExists naming what is in the way.

@@ -5,6 +5,8 @@
 #include "aggregation/peft.h"
 #include "cli/adapter_chain.h"
 #include "cli/export.h"
+#include "cli/released_privacy.h"
+#include "cli/statement_verbs.h"
 #include "common/files.h"
 
 namespace concordat::cli {
@@ -23,6 +25,29 @@ struct PullOptions {
   std::string job, out;
   int64_t round = -1;
 };
+
+/// The statements of a folder that is pulled into again: those that still say what the chain needs.
+std::vector<policy::SignedLedgerStatement> KeptStatements(Output& out, const path& folder,
+                                                          const policy::SignedCharter& charter,
+                                                          const ChainRecord& record, uint32_t rounds) {
+  std::vector<policy::SignedLedgerStatement> kept;
+  auto statements = ReadStatements(folder);
+  if (!statements.ok()) {
+    out.Say(fmt::format("{}; it is written anew, without statements", Message(statements.status())));
+    return kept;
+  }
+  for (policy::SignedLedgerStatement& statement : *statements) {
+    Status good = policy::VerifyLedgerStatement(statement, charter);
+    if (good.ok()) good = PrivacyOf(record, rounds, {}, {statement}).status();
+    if (good.ok()) {
+      kept.push_back(std::move(statement));
+      continue;
+    }
+    out.Say(fmt::format("the ledger statement of {} is left out, ask for a new one: {}",
+                        statement.body.worker.ToString(), Message(good)));
+  }
+  return kept;
+}
 
 Status RunPull(Context& context, const PullOptions& options) {
   ASSIGN_OR_RETURN(const auto client, Client::Connect(context));
@@ -47,7 +72,9 @@ Status RunPull(Context& context, const PullOptions& options) {
     return bytes;
   };
   ASSIGN_OR_RETURN(const VerifiedAdapter adapter, VerifyChain(record, rounds, source));
-  RETURN_IF_ERROR(WriteAdapterFolder(folder, record, adapter));
+  auto statements = KeptStatements(context.output, folder, client->me().charter, record, rounds);
+  const size_t charged = statements.size();
+  RETURN_IF_ERROR(WriteAdapterFolder(folder, record, adapter, std::move(statements)));
   context.output.Json({{"job", job.hex()},
                        {"name", adapter.job.name},
                        {"rounds_done", adapter.blob.round},
@@ -56,18 +83,48 @@ Status RunPull(Context& context, const PullOptions& options) {
                        {"folder", options.out}});
   context.output.Say(fmt::format("adapter {} after {} rounds of {} in {}", adapter.hash.brief(),
                                  adapter.blob.round, adapter.job.name, options.out));
+  context.output.Say("  its chain verifies back to the job's seed");
   context.output.Say(
-      "  its chain verifies back to the job's seed; privacy.json prices it as planned; what was charged is "
-      "in each region's ledger");
-  context.output.Say(fmt::format("  next: concordat adapter inspect {}", options.out));
+      charged > 0 ? fmt::format("  privacy.json says what {} regions were charged, and the plan's price "
+                                "of the others",
+                                charged)
+                  : "  privacy.json prices it as planned; what was charged is in each region's ledger");
+  context.output.Say(
+      fmt::format("  next: concordat adapter statement {} FILE…, with what regions hand out "
+                  "(concordat ledger statement)",
+                  options.out));
   return OkStatus();
 }
 
-Status RunVerify(Context& context, const std::string& what) {
+struct VerifyOptions {
+  std::string what, charter;
+};
+
+/// A pulled folder's statements and figures. \return how many regions' figures are from their ledgers
+StatusOr<size_t> VerifyPrivacy(Context& context, const VerifyOptions& options, const Digest& job_charter) {
+  const path folder = options.what;
+  ASSIGN_OR_RETURN(const AdapterFolder chain, ReadAdapterFolder(folder));
+  ASSIGN_OR_RETURN(const auto charter, CharterOfJob(context, options.charter, job_charter));
+  ASSIGN_OR_RETURN(const ReleasedPrivacy privacy,
+                   PrivacyOfFolder(folder, chain, charter ? &*charter : nullptr));
+  RETURN_IF_ERROR(CheckPrivacyFile(folder, privacy));
+  size_t charged = 0;
+  for (const RegionPrivacy& region : privacy.regions) charged += region.statement.has_value();
+  context.output.Say(fmt::format("privacy.json: {} of {} regions' figures follow from their ledgers' rows",
+                                 charged, privacy.regions.size()));
+  if (charged > 0 && !charter)
+    context.output.Say("  whose the signatures are was not checked: give --charter for that");
+  return charged;
+}
+
+Status RunVerify(Context& context, const VerifyOptions& options) {
+  const std::string& what = options.what;
   std::error_code error;
   VerifiedAdapter adapter;
+  std::optional<size_t> charged;
   if (std::filesystem::is_directory(what, error)) {
     ASSIGN_OR_RETURN(adapter, VerifyAdapterFolder(what));
+    ASSIGN_OR_RETURN(charged, VerifyPrivacy(context, options, adapter.job.charter));
   } else {
     ASSIGN_OR_RETURN(const auto client, Client::Connect(context));
     ASSIGN_OR_RETURN(const JobId job, client->FindJob(what));
@@ -81,6 +138,7 @@ Status RunVerify(Context& context, const std::string& what) {
                        {"name", adapter.job.name},
                        {"rounds_done", adapter.blob.round},
                        {"adapter", adapter.hash.hex()},
+                       {"from_ledgers", charged ? ordered_json(*charged) : ordered_json()},
                        {"verified", true}});
   context.output.Say(fmt::format("verified: {} links from the seed of {} to adapter {}", adapter.blob.round,
                                  adapter.job.name, adapter.hash.brief()));
@@ -124,6 +182,11 @@ Status RunExport(Context& context, const ExportOptions& options) {
   if (std::filesystem::exists(options.out, error)) {
     return AlreadyExists("{} exists; nothing was written", options.out);
   }
+  // What is released carries its price along.
+  std::optional<ReleasedPrivacy> privacy;
+  if (loaded.chain) {
+    ASSIGN_OR_RETURN(privacy, PrivacyOfFolder(options.folder, *loaded.chain, nullptr));
+  }
   if (options.format == "peft") {
     RETURN_IF_ERROR(WritePeftFolder(options.out, peft.layout, peft.adapter, peft.base_model));
   } else if (options.format == "gguf") {
@@ -131,6 +194,11 @@ Status RunExport(Context& context, const ExportOptions& options) {
     RETURN_IF_ERROR(WriteFileAtomically(options.out, bytes));
   } else {
     RETURN_IF_ERROR(ExportMerged(options.base, peft, options.out));
+  }
+  if (privacy) {
+    RETURN_IF_ERROR(options.format == "gguf"
+                        ? WritePrivacyBeside(options.out, *privacy)
+                        : WritePrivacy(options.out, *privacy, options.format == "merged"));
   }
   context.output.Json({{"format", options.format}, {"out", options.out}});
   context.output.Say(fmt::format("wrote {} ({})", options.out, options.format));
@@ -234,14 +302,17 @@ void AddAdapterVerbs(CLI::App& app, Context& context) {
     verb->callback([&context, o] { context.run = [&context, o] { return RunPull(context, *o); }; });
   }
   {
-    auto what = std::make_shared<std::string>();
-    CLI::App* verb =
-        adapter->add_subcommand("verify", "every link of an adapter's chain, from the job's seed");
-    verb->footer("Example: concordat adapter verify adapter");
-    verb->add_option("what", *what, "a pulled folder (needs no coordinator), or a job")->required();
-    verb->callback(
-        [&context, what] { context.run = [&context, what] { return RunVerify(context, *what); }; });
+    auto o = std::make_shared<VerifyOptions>();
+    CLI::App* verb = adapter->add_subcommand(
+        "verify", "every link of an adapter's chain, from the job's seed, and its privacy.json");
+    verb->footer("Example: concordat adapter verify adapter --charter charter.yaml");
+    verb->add_option("what", o->what, "a pulled folder (needs no coordinator), or a job")->required();
+    verb->add_option("--charter", o->charter,
+                     "for a folder: the charter whose members' signatures count (default: the one that "
+                     "--config pins)");
+    verb->callback([&context, o] { context.run = [&context, o] { return RunVerify(context, *o); }; });
   }
+  AddAdapterStatementVerb(*adapter, context);
   {
     auto o = std::make_shared<ExportOptions>();
     CLI::App* verb = adapter->add_subcommand("export", "an adapter for other programs");

@@ -5,6 +5,7 @@
 #include <set>
 
 #include "cli/context.h"
+#include "cli/statement_verbs.h"
 #include "common/files.h"
 #include "policy/charter.h"
 #include "policy/dataset_card.h"
@@ -229,6 +230,8 @@ void AddLedgerVerbs(CLI::App& app, Context& context) {
   show->add_option("--worker", *worker, "the worker's file")->required();
   show->callback(
       [&context, worker] { context.run = [&context, worker] { return RunLedgerShow(context, *worker); }; });
+
+  AddLedgerStatementVerb(*ledger, context);
 
   auto worker3 = std::make_shared<std::string>();
   auto yes = std::make_shared<bool>(false);

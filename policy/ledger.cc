@@ -181,6 +181,14 @@ std::string FormatLedgerLine(const LedgerEntry& entry) {
   return json.dump();
 }
 
+StatusOr<LedgerEntry> LedgerEntryFromJson(const nlohmann::json& line) {
+  ASSIGN_OR_RETURN(LedgerEntry entry, FromJson(line));
+  if (HashOf(entry) != entry.hash) return DataLoss("its hash is wrong; the line was changed");
+  if (nlohmann::json::parse(FormatLedgerLine(entry)) != line)
+    return DataLoss("it holds what a ledger does not write");
+  return entry;
+}
+
 StatusOr<LedgerEntry> ParseLedgerLine(std::string_view line) {
   const auto json = ParseStrictJson(line, "ledger entry");
   if (!json.ok()) return DataLoss("{}", Message(json.status()));
