@@ -74,6 +74,30 @@ void ShowRegions(const PlanView& plan, Output& out) {
 
 }  // namespace
 
+namespace {
+
+std::string UnitRemark(const policy::JobSpec& job, const PrivacyStatement& statement) {
+  const std::string_view unit = PrivacyUnitText(job.privacy.unit);
+  const std::string what =
+      policy::IsUnitSum(job)
+          ? fmt::format(
+                "The unit is a {0}, and the sites share the noise: with {1} honest survivors the "
+                "second epsilon bounds what the sums reveal about one {0}. Against all others in "
+                "league, whose shares do not count, only the first holds.",
+                unit, statement.honest_survivors)
+          : fmt::format(
+                "The unit is a {0}: this epsilon bounds what all that a region ever sends for this job "
+                "reveals about one {0}.",
+                unit);
+  return fmt::format(
+      "{0} It does not cover when and how long a region computes. A delta of {1:g} is for regions of fewer "
+      "than "
+      "{2:.0f} {3}s: a trainer with that many or more refuses.",
+      what, job.privacy.delta, 1 / job.privacy.delta, unit);
+}
+
+}  // namespace
+
 size_t WouldJoin(const std::vector<pb::RegionPlan>& regions) {
   size_t count = 0;
   for (const auto& region : regions) count += Joins(region);
@@ -82,7 +106,10 @@ size_t WouldJoin(const std::vector<pb::RegionPlan>& regions) {
 
 std::vector<std::string> EpsilonRemarks(const policy::JobSpec& job, const PrivacyStatement& statement) {
   std::vector<std::string> out;
-  if (std::isinf(statement.epsilon_local)) {
+  // Of a sum over units what its readers see is the sum, with all the noise.
+  const double shown =
+      policy::IsUnitSum(job) ? statement.epsilon_distributed.value_or(HUGE_VAL) : statement.epsilon_local;
+  if (std::isinf(shown)) {
     out.push_back(
         policy::IsPerUnit(job)
             ? "Without noise on gradients and on metrics there is no guarantee."
@@ -90,18 +117,14 @@ std::vector<std::string> EpsilonRemarks(const policy::JobSpec& job, const Privac
               "to whoever knows the others'.");
     return out;
   }
-  if (statement.epsilon_local > 10) {
+  if (shown > 10) {
     out.push_back(
         fmt::format("An epsilon of {} says next to nothing: read it as no guarantee. Masks still hide "
                     "each region's delta from the coordinator; only the sum is published.",
-                    HumanEpsilon(statement.epsilon_local)));
+                    HumanEpsilon(shown)));
   }
   if (policy::IsPerUnit(job)) {
-    out.push_back(fmt::format(
-        "The unit is a {0}: this epsilon bounds what all that a region ever sends for this job "
-        "reveals about one {0}. It does not cover when and how long a region computes. A delta of "
-        "{1:g} is for regions of fewer than {2:.0f} {0}s: a trainer with that many or more refuses.",
-        PrivacyUnitText(job.privacy.unit), job.privacy.delta, 1 / job.privacy.delta));
+    out.push_back(UnitRemark(job, statement));
     return out;
   }
   if (job.cohort.minimum < kFewSites) {

@@ -59,6 +59,8 @@ void ReadTraining(YamlMap map, JobSpec::Training* out) {
   out->weight_decay = map.NumberOr("weight_decay", 0, 0, 1);
   out->beta2 = map.NumberOr("beta2", 0.95, 0, 0.99999);
   out->gradient_clip = map.NumberOr("gradient_clip", 1.0, 1e-6, 1e6);
+  static constexpr Optimizer kOptimizers[] = {Optimizer::kAdamW, Optimizer::kSgd};
+  out->optimizer = kOptimizers[map.ChoiceOr("optimizer", 0, {"adamw", "sgd"})];
 }
 
 void ReadCohort(YamlMap map, JobSpec::Cohort* out) {
@@ -151,31 +153,89 @@ void CheckCohort(YamlMap& map, const JobSpec::Cohort& cohort) {
   }
 }
 
-/// What a trainer would refuse.
+/// What a sum over units is: each of them once, and a step that is linear in what all sites' sums add up to.
+void CheckUnitSum(YamlMap& training, YamlMap& privacy, const JobSpec& job) {
+  const std::string when =
+      fmt::format("with unit {} and noise distributed", PrivacyUnitText(job.privacy.unit));
+  const auto& t = job.training;
+  if (t.local_steps != 1)
+    training.Mistake("local_steps",
+                     fmt::format("expected 1 {}, got {}: after several steps of its own a site's delta is no "
+                                 "sum over units, and a share of noise would protect nobody but the site",
+                                 when, t.local_steps));
+  if (t.optimizer != Optimizer::kSgd)
+    training.Mistake(
+        "optimizer",
+        fmt::format("{}expected sgd {}: the step is taken on the noised sum of all sites and must "
+                    "be linear in it, which adamw's is not",
+                    training.Has("optimizer") ? "" : "missing; ", when));
+  if (t.weight_decay != 0)
+    training.Mistake("weight_decay", fmt::format("expected 0 {}, got {}", when, t.weight_decay));
+  if (training.Has("beta2")) training.Mistake("beta2", fmt::format("is adamw's: expected none {}", when));
+  if (job.privacy.sampling_rate != 1)
+    privacy.Mistake("sampling_rate",
+                    fmt::format("expected 1 {}, got {}: every {} is in every round's sum, and no less is "
+                                "accounted for",
+                                when, job.privacy.sampling_rate, PrivacyUnitText(job.privacy.unit)));
+  if (job.privacy.expected_units < 1)
+    privacy.Mistake("expected_units",
+                    fmt::format("expected at least 1 {}, got {}", when, job.privacy.expected_units));
+}
+
+/// What a trainer of DP-SGD would refuse.
 void CheckUnit(YamlMap& map, const JobSpec& job, uint64_t elements) {
-  if (job.privacy.noise != NoisePlacement::kLocal) {
-    map.Mistake("noise",
-                fmt::format("expected local with unit {}: a site's several steps, each with a share of "
-                            "noise, would protect nobody but the site",
-                            PrivacyUnitText(job.privacy.unit)));
-  }
   const auto grid = GradientGrid::Make({elements, job.privacy.unit_clip, job.privacy.noise_multiplier, 0});
   if (!grid.ok()) map.Mistake("noise_multiplier", Message(grid.status()));
 }
 
-void CheckPrivacy(YamlMap& root, YamlMap& map, const JobSpec& job) {
+/// Sums of discrete Gaussians are priced from a share of half an integer on: of the metrics', which have
+/// their own line, that is said there. False if it was.
+bool CheckMetricShares(YamlMap& line, const JobSpec& job, const EncodingPlan& plan, uint32_t sites) {
+  for (const MetricSpec& metric : plan.config().metrics) {
+    if (metric.noise_stddev == 0 || metric.noise_stddev >= 0.5) continue;
+    const std::string why = fmt::format(
+        "metrics with {} sites: each of {} shares of their noise has a standard deviation of {:.3g} steps of "
+        "{} for each "
+        "{}, and sums are priced from 0.5: expected more noise, or fewer expected_units",
+        sites, HonestSurvivorsFor(job, sites), metric.noise_stddev, metric.sensitivity,
+        PrivacyUnitText(job.privacy.unit));
+    line.Mistake("noise_multiplier", why);
+    return false;
+  }
+  return true;
+}
+
+/// The three parts of a file that privacy is in.
+struct PrivacyMaps {
+  YamlMap& training;
+  YamlMap& privacy;
+  YamlMap& metrics;
+};
+
+void CheckPrivacy(YamlMap& root, PrivacyMaps maps, const JobSpec& job) {
+  YamlMap& map = maps.privacy;
+  // Left out, the metrics' noise follows from the gradients'.
+  YamlMap& metrics_line = maps.metrics.Has("noise_multiplier") ? maps.metrics : map;
   if (job.privacy.rounding == RoundingMode::kNearest && job.privacy.noise_multiplier > 0) {
     map.Mistake("rounding", "nearest is for reproducible runs with noise_multiplier 0; expected stochastic");
     return;
   }
   const auto layout = AdapterLayout::Make(job.base_model.shape, job.adapter);
   if (!layout.ok()) return root.Mistake("adapter", Message(layout.status()));
-  if (IsPerUnit(job)) CheckUnit(map, job, layout->delta_elements());
+  if (IsUnitSum(job)) {
+    CheckUnitSum(maps.training, map, job);
+    if (const auto sum = UnitSumFor(job); !sum.ok()) return map.Mistake("clip", Message(sum.status()));
+  } else if (job.training.optimizer == Optimizer::kSgd) {
+    maps.training.Mistake("optimizer",
+                          "expected adamw: sgd is the step of unit record or person with noise distributed");
+  }
+  if (IsPerUnit(job) && !IsUnitSum(job)) CheckUnit(map, job, layout->delta_elements());
   for (uint32_t sites : {job.cohort.minimum, static_cast<uint32_t>(kMaxSites)}) {
     const auto plan = EncodingFor(job, sites);
     if (!plan.ok()) {
       return map.Mistake("noise_multiplier", fmt::format("with {} sites: {}", sites, Message(plan.status())));
     }
+    if (IsUnitSum(job) && !CheckMetricShares(metrics_line, job, *plan, sites)) return;
     const auto charge = RoundCharge(job, AttemptId{}, sites);
     if (!charge.ok()) {
       return map.Mistake("noise_multiplier",
@@ -195,7 +255,8 @@ StatusOr<JobSpec> ParseJob(std::string_view text, std::string_view file_name) {
   job.charter = ReadDigest(root, "charter");
   ReadBaseModel(root.Map("base_model"), &job.base_model);
   ReadAdapter(root.Map("adapter"), &job.adapter);
-  ReadTraining(root.Map("training"), &job.training);
+  YamlMap training = root.Map("training");
+  ReadTraining(training, &job.training);
   job.rounds = Whole(root, "rounds", 1, 100000);
   YamlMap cohort = root.Map("cohort");
   ReadCohort(cohort, &job.cohort);
@@ -205,11 +266,12 @@ StatusOr<JobSpec> ParseJob(std::string_view text, std::string_view file_name) {
   ReadPrivacy(privacy, &job.privacy);
   YamlMap aggregation = root.MapOr("secure_aggregation");
   job.secure_aggregation.pairwise_keys = aggregation.ChoiceOr("pairwise_keys", 0, {"none", "required"}) == 1;
-  ReadMetrics(root.MapOr("metrics"), job.privacy, &job.metrics);
+  YamlMap metrics = root.MapOr("metrics");
+  ReadMetrics(metrics, job.privacy, &job.metrics);
   YamlMap server = root.MapOr("server");
   job.server.learning_rate = server.NumberOr("learning_rate", 1.0, 1e-6, 10);
   if (file.clean()) CheckCohort(cohort, job.cohort);
-  if (file.clean()) CheckPrivacy(root, privacy, job);
+  if (file.clean()) CheckPrivacy(root, {training, privacy, metrics}, job);
   RETURN_IF_ERROR(file.Finish());
   return job;
 }
@@ -221,10 +283,24 @@ JobId JobIdOf(std::string_view file, const SpiffeId& submitter) {
   return crypto::TaggedHash("concordat/v1/job-id", out.bytes());
 }
 
-double LearningRateOf(const JobSpec& job, RoundIndex round) {
-  if (job.training.schedule == Schedule::kConstant) return job.training.learning_rate;
+namespace {
+
+/// Of the job's learning rate, from its schedule.
+double RateShare(const JobSpec& job, RoundIndex round) {
+  if (job.training.schedule == Schedule::kConstant) return 1;
   const double done = static_cast<double>(std::min(round, job.rounds)) / job.rounds;
-  return job.training.learning_rate * 0.5 * (1 + std::cos(std::numbers::pi * done));
+  return 0.5 * (1 + std::cos(std::numbers::pi * done));
+}
+
+}  // namespace
+
+double LearningRateOf(const JobSpec& job, RoundIndex round) {
+  return job.training.learning_rate * RateShare(job, round);
+}
+
+double StepRateOf(const JobSpec& job, RoundIndex round) {
+  constexpr double kShares = 65536;
+  return job.training.learning_rate * std::max(1.0, std::round(RateShare(job, round) * kShares)) / kShares;
 }
 
 double PlannedTokens(const JobSpec& job) {

@@ -22,6 +22,9 @@ enum class Schedule : uint8_t { kConstant, kCosine };
 /// Where the noise is added: each site the whole of it, or each its share.
 enum class NoisePlacement : uint8_t { kLocal, kDistributed };
 enum class RoundingMode : uint8_t { kStochastic, kNearest };
+/// What makes a step of a gradient. kSgd is for sums over privacy units alone (IsUnitSum): there the step is
+/// taken on the sum over all sites, and must be linear in it.
+enum class Optimizer : uint8_t { kAdamW, kSgd };
 
 /// A job as its file states it; configs/job.yaml is the commented example. Everything that decides what
 /// leaves a region is here, signed by the submitter, so that a coordinator cannot choose it.
@@ -45,6 +48,7 @@ struct JobSpec {
     double weight_decay = 0;
     double beta2 = 0.95;
     double gradient_clip = 1.0;
+    Optimizer optimizer = Optimizer::kAdamW;
   } training;
   uint32_t rounds = 0;
   struct Cohort {
@@ -59,10 +63,13 @@ struct JobSpec {
   struct Privacy {
     PrivacyUnit unit = PrivacyUnit::kSite;
     NoisePlacement noise = NoisePlacement::kLocal;
-    double clip = 0;              // L2 bound on a site's delta
+    /// L2 bound on a site's delta; of a sum over units (IsUnitSum) the bound on each of its weights, in the
+    /// first round.
+    double clip = 0;
     double noise_multiplier = 0;  // σ / sensitivity of the unit's part; 0: no noise, epsilon is infinite
     double delta = 0;
-    /// With units person and record: DP-SGD in the trainer, whose noise covers the whole delta.
+    /// With units person and record and local noise: DP-SGD in the trainer, whose noise covers the whole
+    /// delta. With distributed noise: one sum of clipped gradients a round, whose noise the sites share.
     double unit_clip = 0;       // C, L2 bound on one unit's gradient
     double sampling_rate = 0;   // q, of each unit in each step
     double expected_units = 0;  // a step's divisor: q times a public guess at how many units a region has
@@ -105,12 +112,20 @@ JobId JobIdOf(std::string_view file, const SpiffeId& submitter);
 ///   the
 ///            sum over survivors divided by their number is the cohort's
 ///   kTokens  the share of PlannedTokens that the loss counted, 0 to 1
+/// Of a sum over units (IsUnitSum) both are sums over the site's units, each of which adds from 0 to
+/// 1/expected_units of a bound: kLoss the loss in nats over PlannedTokens, kTokens the target tokens over
+/// PlannedTokens, so that their ratio is the mean loss. A site with more than twice the expected units is
+/// clamped.
 /// The number of survivors needs no coordinate: the survivor set is public.
 enum class Metric : uint8_t { kLoss, kTokens };
 inline constexpr size_t kMetricCount = 2;
 
 /// Learning rate of round `round`, by the schedule.
 double LearningRateOf(const JobSpec& job, RoundIndex round);
+/// The same for a step that every site and the coordinator take for themselves (IsUnitSum): training's rate
+/// times a share in 65536ths, at least one, so that the last bits of two machines' cosines make no two
+/// adapters.
+double StepRateOf(const JobSpec& job, RoundIndex round);
 
 /// Tokens that a site reads in a round at most, or with units person and record on average, if each unit has
 /// one full sequence: local_steps · (batch_sequences or expected_units) · sequence_tokens.

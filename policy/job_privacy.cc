@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "privacy/mechanism/gradient_grid.h"
 #include "privacy/mechanism/rotation.h"
 #include "privacy/secagg/worker_bounds.h"
 
@@ -19,17 +20,18 @@ constexpr double kRoundedDown = 1 - 0x1p-48;
 struct Cohort {
   uint32_t sites = 0;
   uint32_t honest = 0;
+  RoundIndex round = 0;
   Digest rotation;  // RotationSeed of the attempt; a plan encodes nothing and has none
 };
 
 /// Standard deviation of one site's noise for sensitivity `sensitivity`.
 double SiteNoise(const JobSpec& job, double multiplier, double sensitivity, uint32_t honest) {
-  if (IsPerUnit(job)) return 0;
+  if (IsPerUnit(job) && !IsUnitSum(job)) return 0;
   const double total = multiplier * sensitivity;
   return job.privacy.noise == NoisePlacement::kLocal ? total : total / std::sqrt(static_cast<double>(honest));
 }
 
-MetricSpec Metric(const JobSpec& job, MetricName name, double bound, uint32_t honest) {
+MetricSpec SiteMetric(const JobSpec& job, MetricName name, double bound, uint32_t honest) {
   MetricSpec metric;
   metric.name = name;
   metric.bound = bound;
@@ -38,8 +40,39 @@ MetricSpec Metric(const JobSpec& job, MetricName name, double bound, uint32_t ho
   return metric;
 }
 
+/// Of a sum over units: a unit adds at most 1/expected_units of `bound`, which is metric_units integers.
+/// Twice the expected units fit.
+MetricSpec SummedMetric(const JobSpec& job, const UnitSumSpec& sum, MetricName name, double bound,
+                        uint32_t honest) {
+  MetricSpec metric;
+  metric.name = name;
+  metric.bound = 2 * bound;
+  metric.scale = sum.metric_units * job.privacy.expected_units / bound;
+  metric.noise_stddev = SiteNoise(job, job.metrics.noise_multiplier, sum.metric_units, honest);
+  metric.sensitivity = sum.metric_units;
+  return metric;
+}
+
+StatusOr<EncodingPlan> SumEncoding(const JobSpec& job, const Cohort& cohort, uint64_t elements) {
+  ASSIGN_OR_RETURN(const UnitSumSpec sum, UnitSumFor(job));
+  EncodingConfig config;
+  config.elements = elements;
+  config.clip = job.privacy.clip;
+  config.scale = 1 / UnitSumStep(job, sum, cohort.round);
+  config.modulus_bits = job.privacy.modulus_bits;
+  config.rounding = Rounding::kIntegers;
+  config.sites = cohort.sites;
+  config.noise_stddev = SiteNoise(job, job.privacy.noise_multiplier, sum.sensitivity, cohort.honest);
+  config.unit_sensitivity = sum.sensitivity;
+  config.largest = sum.largest;
+  config.metrics = {SummedMetric(job, sum, MetricName::kTrainLossSum, job.metrics.loss_bound, cohort.honest),
+                    SummedMetric(job, sum, MetricName::kTrainTokens, 1, cohort.honest)};
+  return EncodingPlan::Make(config);
+}
+
 StatusOr<EncodingPlan> Encoding(const JobSpec& job, const Cohort& cohort) {
   ASSIGN_OR_RETURN(const AdapterLayout layout, AdapterLayout::Make(job.base_model.shape, job.adapter));
+  if (IsUnitSum(job)) return SumEncoding(job, cohort, layout.delta_elements());
   EncodingConfig config;
   config.elements = layout.delta_elements();
   config.clip = job.privacy.clip;
@@ -48,8 +81,8 @@ StatusOr<EncodingPlan> Encoding(const JobSpec& job, const Cohort& cohort) {
   config.rounding =
       job.privacy.rounding == RoundingMode::kNearest ? Rounding::kNearest : Rounding::kStochastic;
   config.sites = cohort.sites;
-  config.metrics = {Metric(job, MetricName::kTrainLossSum, job.metrics.loss_bound, cohort.honest),
-                    Metric(job, MetricName::kTrainTokens, 1, cohort.honest)};
+  config.metrics = {SiteMetric(job, MetricName::kTrainLossSum, job.metrics.loss_bound, cohort.honest),
+                    SiteMetric(job, MetricName::kTrainTokens, 1, cohort.honest)};
   if (job.privacy.noise_multiplier > 0) {
     // Noise is a multiple of the sensitivity, which follows from the rest of the config.
     ASSIGN_OR_RETURN(const EncodingPlan quiet, EncodingPlan::Make(config));
@@ -64,6 +97,10 @@ StatusOr<LedgerCharge> Charge(const JobSpec& job, const AttemptId& attempt, cons
   charge.attempt = attempt;
   charge.unit = job.privacy.unit;
   charge.neighbour = NeighbourOf(job.privacy.unit);
+  if (IsUnitSum(job)) {
+    ASSIGN_OR_RETURN(charge.price, UnitRoundCurve(plan, cohort.honest));
+    return charge;
+  }
   if (IsPerUnit(job)) {
     RETURN_IF_ERROR(charge.price.Add(RoundSteps(job)));
     return charge;
@@ -75,18 +112,69 @@ StatusOr<LedgerCharge> Charge(const JobSpec& job, const AttemptId& attempt, cons
 
 StatusOr<PrivacyStatement> Statement(const JobSpec& job, uint32_t rounds, const Cohort& cohort) {
   ASSIGN_OR_RETURN(const EncodingPlan plan, Encoding(job, cohort));
+  if (IsUnitSum(job))
+    return UnitSumStatement(job.privacy.unit, plan, job.privacy.delta, rounds, cohort.honest);
   if (IsPerUnit(job))
     return SampledStatement(job.privacy.unit, RoundSteps(job), job.privacy.delta, rounds, cohort.sites);
   const bool distributed = job.privacy.noise == NoisePlacement::kDistributed;
   return SiteStatement(plan, Neighbour::kZeroOut, job.privacy.delta, rounds, distributed ? cohort.honest : 0);
 }
 
-Cohort Planned(const JobSpec& job, uint32_t sites) { return {sites, HonestSurvivorsFor(job, sites), {}}; }
+Cohort Planned(const JobSpec& job, uint32_t sites) { return {sites, HonestSurvivorsFor(job, sites), 0, {}}; }
 Cohort Offered(const secagg::Offer& offer) {
-  return {static_cast<uint32_t>(offer.roster.size()), HonestSurvivorsFor(offer), RotationSeed(offer.id)};
+  return {static_cast<uint32_t>(offer.roster.size()), HonestSurvivorsFor(offer), offer.id.round,
+          RotationSeed(offer.id)};
+}
+
+/// Metrics of a sum are this fine, or coarser where many units are expected: twice those of a hundred sites
+/// stay far from 2^31 (2^23 with 24 bits), and in one dimension rounding a sum costs nothing.
+uint32_t SummedMetricUnits(const JobSpec& job) {
+  const double room = job.privacy.modulus_bits == kPackedBits ? 0x1p14 : 0x1p22;
+  return static_cast<uint32_t>(std::clamp(room / job.privacy.expected_units, 1.0, MetricUnits(job)));
 }
 
 }  // namespace
+
+double UnitSumStep(const JobSpec& job, const UnitSumSpec& sum, RoundIndex round) {
+  return StepRateOf(job, round) * sum.grid / job.privacy.expected_units;
+}
+
+StatusOr<UnitSumSpec> UnitSumFor(const JobSpec& job) {
+  const auto& p = job.privacy;
+  ASSIGN_OR_RETURN(const AdapterLayout layout, AdapterLayout::Make(job.base_model.shape, job.adapter));
+  GradientGridConfig config;
+  config.elements = layout.delta_elements();
+  config.clip = p.unit_clip;
+  config.grid = GradientGrid::SumGrid(p.unit_clip, config.elements, p.noise_multiplier, p.modulus_bits);
+  ASSIGN_OR_RETURN(const GradientGrid grid, GradientGrid::Make(config));
+  UnitSumSpec out;
+  out.grid = grid.grid();
+  out.sensitivity = grid.sensitivity();
+  out.metric_units = SummedMetricUnits(job);
+  const double step = job.training.learning_rate * out.grid / p.expected_units;
+  const double largest = std::floor(p.clip / step);
+  if (!(largest >= 1) || largest > static_cast<double>(kLargestInteger))
+    return InvalidArgument(
+        "expected {:.3g} to {:.3g}, what an f32 holds in steps of learning_rate, unit_clip and "
+        "expected_units; "
+        "got {}: with unit {} and noise distributed it bounds each weight of a site's delta",
+        step, step * static_cast<double>(kLargestInteger), p.clip, PrivacyUnitText(p.unit));
+  out.largest = static_cast<uint32_t>(largest);
+  return out;
+}
+
+RoundFigures FiguresOf(const JobSpec& job, std::span<const double> metric_sums, size_t sites) {
+  const auto metric = [&](Metric m) {
+    const auto index = static_cast<size_t>(m);
+    return index < metric_sums.size() ? metric_sums[index] : std::nan("");
+  };
+  const double loss = metric(Metric::kLoss), share = metric(Metric::kTokens), planned = PlannedTokens(job);
+  if (!IsUnitSum(job)) return {loss / static_cast<double>(sites), share * planned};
+  // As of one token at least: noise on nothing gives no loss beyond its bound.
+  const double mean = loss / std::max(share, 1 / planned);
+  return {std::isnan(loss) ? loss : std::clamp(mean, 0.0, job.metrics.loss_bound),
+          std::max(0.0, share * planned)};
+}
 
 SubsampledGaussian RoundSteps(const JobSpec& job) {
   const double z = job.privacy.noise_multiplier, metrics = job.metrics.noise_multiplier;

@@ -2,6 +2,7 @@
 #define CONCORDAT_POLICY_JOB_PRIVACY_H_
 
 #include <cstdint>
+#include <span>
 
 #include "policy/job.h"
 #include "privacy/accounting/ledger_arithmetic.h"
@@ -22,24 +23,52 @@ uint32_t HonestSurvivorsFor(const secagg::Offer& offer);
 
 /// The checked encoding of a round with `sites` in the roster. σ_s = noise_multiplier·Δ₂ with local noise,
 /// that over √h with distributed; metrics likewise, on a grid of 2^-14 of their bound (2^-11 with 24 bits).
-/// With units person and record no noise: what is encoded has it already. Only that of an offer can encode
-/// and decode: its rotation is the attempt's. InvalidArgument when overflow is too likely or a number is out
-/// of the mechanism's range.
+/// With units person and record and local noise none: what is encoded has it already. With theirs
+/// distributed the integers of UnitSumFor, Δ₂ that of one unit. Only that of an offer can encode and decode:
+/// its rotation is the attempt's, its scale the round's. InvalidArgument when overflow is too likely or a
+/// number is out of the mechanism's range.
 StatusOr<EncodingPlan> EncodingFor(const JobSpec& job, uint32_t sites);
 StatusOr<EncodingPlan> EncodingFor(const JobSpec& job, const secagg::Offer& offer);
 
-/// Whether the job's trainers run DP-SGD: its unit is a person or a record.
+/// Whether the job's trainers clip each unit: it is a person or a record.
 inline bool IsPerUnit(const JobSpec& job) { return job.privacy.unit != PrivacyUnit::kSite; }
+/// Whether a round is one sum of clipped gradients over all units, whose noise the sites share
+/// (docs/decisions/0010-shared-noise-for-records.md). Otherwise trainers of units run DP-SGD with noise of
+/// their own.
+inline bool IsUnitSum(const JobSpec& job) {
+  return IsPerUnit(job) && job.privacy.noise == NoisePlacement::kDistributed;
+}
+
+/// The integers of a sum over units; the same for every site, roster, round and attempt of a job.
+struct UnitSumSpec {
+  double grid = 0;            // γ: a unit's clipped gradient is rounded to its multiples
+  double sensitivity = 0;     // S, L2 bound on a unit's integers
+  uint32_t largest = 0;       // each integer of a site is clamped to it: privacy.clip in the first round
+  uint32_t metric_units = 0;  // what a unit adds at most to each metric, in integers
+};
+/// InvalidArgument: privacy.clip is below the grid, or beyond what 2^24 of its steps hold. \pre IsUnitSum
+StatusOr<UnitSumSpec> UnitSumFor(const JobSpec& job);
+/// Weights for each integer of a site's sum, in `round`: the step of SGD over expected_units.
+double UnitSumStep(const JobSpec& job, const UnitSumSpec& sum, RoundIndex round);
+
+/// What the metrics of a round say, summed over `sites` survivors.
+struct RoundFigures {
+  double mean_loss = 0;  // nats per token
+  double tokens = 0;     // that the loss counted
+};
+/// \param metric_sums in the order of Metric; NaN for what is missing.
+RoundFigures FiguresOf(const JobSpec& job, std::span<const double> metric_sums, size_t sites);
 
 /// One round of DP-SGD as one mechanism. A step releases the gradient's sum, with noise of z sensitivities,
 /// and two figures, each with noise of z_m of its own, all over the same drawn units: scaled by their noise
 /// they are one vector, of which a unit moves √(1/z² + 2/z_m²) at most, so that the step is a subsampled
 /// Gaussian with multiplier 1/√(1/z² + 2/z_m²). Priced apart, two mechanisms with one draw would not be
-/// independent. 0 where either has no noise. \pre IsPerUnit
+/// independent. 0 where either has no noise. \pre IsPerUnit and not IsUnitSum
 SubsampledGaussian RoundSteps(const JobSpec& job);
 
 /// What one attempt is charged, kind delta. Site: zero-out; one share of noise with local noise, h with
-/// distributed. Person and record: add/remove, RoundSteps.
+/// distributed. Person and record: add/remove, RoundSteps with local noise, the sum's with h shares of noise
+/// with distributed.
 StatusOr<LedgerCharge> RoundCharge(const JobSpec& job, const AttemptId& attempt, uint32_t sites);
 StatusOr<LedgerCharge> RoundCharge(const JobSpec& job, const secagg::Offer& offer);
 

@@ -411,15 +411,9 @@ RoundRecord JobMachine::MakeRecord(const SumFinished& sum, Instant now) const {
   r.adapter = sum.adapter;
   r.parent = adapter_;
   r.sum_sha256 = sum.sum_sha256;
-  const double sites = static_cast<double>(r.survivors.size());
-  const auto metric = [&sum](policy::Metric m) {
-    const auto index = static_cast<size_t>(m);
-    return index < sum.metric_sums.size() ? sum.metric_sums[index] : std::nan("");
-  };
-  r.mean_loss = metric(policy::Metric::kLoss) / sites;
-  const auto& training = spec_->training;
-  r.tokens = metric(policy::Metric::kTokens) * training.local_steps * training.batch_sequences *
-             training.sequence_tokens;
+  const policy::RoundFigures figures = policy::FiguresOf(*spec_, sum.metric_sums, r.survivors.size());
+  r.mean_loss = figures.mean_loss;
+  r.tokens = figures.tokens;
   const auto statement = policy::PlanStatement(*spec_, sum.id.round + 1, attempt_->round->round().offer());
   const double infinity = std::numeric_limits<double>::infinity();
   r.epsilon_local = statement.ok() ? statement->epsilon_local : infinity;

@@ -63,11 +63,10 @@ std::string Describe(const PrivacyStatement& s) {
   return out;
 }
 
-StatusOr<RdpCurve> SiteRoundCurve(const EncodingPlan& plan, Neighbour neighbour, uint32_t shares) {
-  if (neighbour == Neighbour::kAddRemove)
-    return FailedPrecondition(
-        "site unit: who takes part is known, so neighbours are zero_out or replace_one");
-  const double factor = neighbour == Neighbour::kReplaceOne ? 2 : 1;
+namespace {
+
+// Of all that a site sends, at `factor` times the plan's sensitivities.
+StatusOr<RdpCurve> RoundCurve(const EncodingPlan& plan, double factor, uint32_t shares) {
   RdpCurve curve;
   // Priced at what was asked: what is drawn has this variance or a little more.
   const double sigma = plan.config().noise_stddev;
@@ -86,6 +85,22 @@ StatusOr<RdpCurve> SiteRoundCurve(const EncodingPlan& plan, Neighbour neighbour,
                                       .shares = shares}));
   }
   return curve;
+}
+
+}  // namespace
+
+StatusOr<RdpCurve> SiteRoundCurve(const EncodingPlan& plan, Neighbour neighbour, uint32_t shares) {
+  if (neighbour == Neighbour::kAddRemove)
+    return FailedPrecondition(
+        "site unit: who takes part is known, so neighbours are zero_out or replace_one");
+  if (plan.integers())
+    return FailedPrecondition("site unit: the plan is of sums over persons or records, and bounds no site");
+  return RoundCurve(plan, neighbour == Neighbour::kReplaceOne ? 2 : 1, shares);
+}
+
+StatusOr<RdpCurve> UnitRoundCurve(const EncodingPlan& plan, uint32_t shares) {
+  if (!plan.integers()) return FailedPrecondition("the plan is of no sum over persons or records");
+  return RoundCurve(plan, 1, shares);
 }
 
 StatusOr<PrivacyStatement> SiteStatement(const EncodingPlan& plan, Neighbour neighbour, double delta,
@@ -122,6 +137,24 @@ StatusOr<PrivacyStatement> SampledStatement(PrivacyUnit unit, const SubsampledGa
   Price round;
   RETURN_IF_ERROR(round.Add(steps));
   ASSIGN_OR_RETURN(out.epsilon_local, EpsilonOfRounds(round, out.neighbour, delta, rounds));
+  return out;
+}
+
+StatusOr<PrivacyStatement> UnitSumStatement(PrivacyUnit unit, const EncodingPlan& plan, double delta,
+                                            uint32_t rounds, uint32_t honest_survivors) {
+  RETURN_IF_ERROR(CheckDelta(delta));
+  PrivacyStatement out;
+  out.unit = unit;
+  out.neighbour = NeighbourOf(unit);
+  out.delta = delta;
+  out.sampler = fmt::format("every {}, every round (q = 1, no amplification)", PrivacyUnitText(unit));
+  out.rounds = rounds;
+  out.cohort = plan.config().sites;
+  out.honest_survivors = honest_survivors;
+  ASSIGN_OR_RETURN(const RdpCurve local, UnitRoundCurve(plan, 1));
+  ASSIGN_OR_RETURN(out.epsilon_local, EpsilonOfRounds(local, out.neighbour, delta, rounds));
+  ASSIGN_OR_RETURN(const RdpCurve sum, UnitRoundCurve(plan, honest_survivors));
+  ASSIGN_OR_RETURN(out.epsilon_distributed, EpsilonOfRounds(sum, out.neighbour, delta, rounds));
   return out;
 }
 

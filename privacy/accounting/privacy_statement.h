@@ -40,6 +40,12 @@ std::string Describe(const PrivacyStatement& statement);
 /// all.
 StatusOr<RdpCurve> SiteRoundCurve(const EncodingPlan& plan, Neighbour neighbour, uint32_t shares);
 
+/// RDP of one round of a sum over persons or records as one site sends it (EncodingPlan, kIntegers), to add
+/// or remove one of them: the sum's and every metric's own, with their sensitivities to one unit. Every unit
+/// is in every round: no amplification. `shares` as SiteRoundCurve's. FailedPrecondition: the plan is of no
+/// such sum; h > 1 with a σ_s below 1/2 where there is noise at all.
+StatusOr<RdpCurve> UnitRoundCurve(const EncodingPlan& plan, uint32_t shares);
+
 /// The statement of `rounds` rounds of `plan`; `honest_survivors` = 0 claims nothing for distributed noise.
 /// InvalidArgument unless 0 <= delta < 1.
 StatusOr<PrivacyStatement> SiteStatement(const EncodingPlan& plan, Neighbour neighbour, double delta,
@@ -50,6 +56,11 @@ StatusOr<PrivacyStatement> SiteStatement(const EncodingPlan& plan, Neighbour nei
 /// CheckStep.
 StatusOr<PrivacyStatement> SampledStatement(PrivacyUnit unit, const SubsampledGaussian& steps, double delta,
                                             uint32_t rounds, uint32_t sites);
+
+/// The statement of `rounds` rounds of a sum over persons or records with shared noise: one share against
+/// everyone else, those of `honest_survivors` against the others. InvalidArgument unless 0 <= delta < 1.
+StatusOr<PrivacyStatement> UnitSumStatement(PrivacyUnit unit, const EncodingPlan& plan, double delta,
+                                            uint32_t rounds, uint32_t honest_survivors);
 
 /// Per-site noise σ_s, in integer units and for the delta alone, with which `rounds` rounds of sensitivity
 /// `delta2` (integer units) reach (ε, δ): local counts one share, distributed h. InvalidArgument as SigmaFor.

@@ -53,6 +53,15 @@ int64_t MetricUnits(const MetricSpec& spec, double value) {
 
 }  // namespace
 
+Status CheckIntegers(std::span<const float> delta, uint64_t largest) {
+  largest = std::min(largest, kLargestInteger);
+  const auto most = static_cast<float>(largest);
+  for (size_t i = 0; i < delta.size(); ++i)
+    if (!(std::abs(delta[i]) <= most) || std::trunc(delta[i]) != delta[i])
+      return InvalidArgument("encode: element {} is no integer from -{} to {}", i, largest, largest);
+  return OkStatus();
+}
+
 StatusOr<Encoder> Encoder::Make(EncodingPlan plan, std::span<const float> delta, uint32_t weight,
                                 std::span<const double> metrics, const Secret32& seed) {
   const EncodingConfig& config = plan.config();
@@ -61,20 +70,12 @@ StatusOr<Encoder> Encoder::Make(EncodingPlan plan, std::span<const float> delta,
   if (weight == 0 || weight > config.max_weight)
     return InvalidArgument("encode: expected a weight of 1 to {}, got {}", config.max_weight, weight);
   RETURN_IF_ERROR(CheckMetrics(plan, metrics));
-  ASSIGN_OR_RETURN(const double norm, L2Norm(delta));
-
   Encoder out;
-  const double weighted = norm * weight;
-  out.clipped_ = weighted > config.clip;
-  const double factor = ClipFactor(weighted, config.clip) * weight;
-  if (plan.rotated()) {
-    out.rotated_ = Rotated(config, delta, factor);
-    delta = *out.rotated_;
-    // What the rotation's own rounding has added is clipped off again.
-    ASSIGN_OR_RETURN(const double rotated_norm, L2Norm(delta));
-    out.multiplier_ = ClipFactor(rotated_norm, config.clip) * plan.scale();
+  if (plan.integers()) {
+    RETURN_IF_ERROR(CheckIntegers(delta, config.largest));
+    out.multiplier_ = 1;
   } else {
-    out.multiplier_ = factor * plan.scale();
+    ASSIGN_OR_RETURN(delta, out.Clip(plan, delta, weight));
   }
   for (size_t i = 0; i < metrics.size(); ++i)
     out.metric_units_.push_back(MetricUnits(config.metrics[i], metrics[i]));
@@ -82,8 +83,27 @@ StatusOr<Encoder> Encoder::Make(EncodingPlan plan, std::span<const float> delta,
   out.seed_ = seed;
   out.noise_ = std::make_shared<FastDiscreteGaussian>(plan.noise());
   out.plan_ = std::move(plan);
-  RETURN_IF_ERROR(out.PickRounding());
+  if (!out.plan_.integers()) RETURN_IF_ERROR(out.PickRounding());
   return out;
+}
+
+// Sets the multiplier, and gives what it is to be applied to: the delta, or the rotated one.
+StatusOr<std::span<const float>> Encoder::Clip(const EncodingPlan& plan, std::span<const float> delta,
+                                               uint32_t weight) {
+  const EncodingConfig& config = plan.config();
+  ASSIGN_OR_RETURN(const double norm, L2Norm(delta));
+  const double weighted = norm * weight;
+  clipped_ = weighted > config.clip;
+  const double factor = ClipFactor(weighted, config.clip) * weight;
+  if (!plan.rotated()) {
+    multiplier_ = factor * plan.scale();
+    return delta;
+  }
+  rotated_ = Rotated(config, delta, factor);
+  // What the rotation's own rounding has added is clipped off again.
+  ASSIGN_OR_RETURN(const double rotated_norm, L2Norm(*rotated_));
+  multiplier_ = ClipFactor(rotated_norm, config.clip) * plan.scale();
+  return std::span<const float>(*rotated_);
 }
 
 crypto::CtrStream Encoder::RoundingBits() const {
@@ -190,7 +210,7 @@ StatusOr<DecodedSum> Decode(const EncodingPlan& plan, std::span<const uint32_t> 
     for (float& v : out.mean_delta) v = static_cast<float>(static_cast<double>(v) / divisor);
   } else {
     for (size_t i = 0; i < out.mean_delta.size(); ++i)
-      out.mean_delta[i] = static_cast<float>(static_cast<double>(static_cast<int32_t>(sum[i])) / divisor);
+      out.mean_delta[i] = static_cast<float>(CentreLift(sum[i], config.modulus_bits) / divisor);
   }
   for (size_t i = 0; i < config.metrics.size(); ++i)
     out.metric_sums.push_back(static_cast<double>(CentreLift(sum[config.elements + i], config.modulus_bits)) /

@@ -18,8 +18,13 @@ inline constexpr uint64_t kEncodeBlockElements = 65536;
 /// Draws of the rounding before the encoder gives up; each fails with probability at most 1e-9.
 inline constexpr uint32_t kMaxRoundingDraws = 64;
 
-/// One site's delta on its way to integers: clip, rotate when b is 24, scale, round, add noise. Words come
-/// mod 2^32; PackWords reduces them mod 2^b.
+/// OK if every element is an integer from −largest to largest: what a plan with integers() takes as a delta.
+/// InvalidArgument with the first index that is not, never the value. Any thread.
+Status CheckIntegers(std::span<const float> delta, uint64_t largest);
+
+/// One site's delta on its way to integers: clip, rotate when b is 24, scale, round, add noise; or, when the
+/// plan is of integers(), the integers that it is given and noise. Words come mod 2^32; PackWords reduces
+/// them mod 2^b.
 ///
 /// Make() is pass 1: norm, clip factor, and a draw of the rounding whose integer norm is within Δ₂. Only the
 /// number of that draw is kept; Encode() is pass 2 and replays its bits from AES-CTR, so that the vector is
@@ -34,7 +39,8 @@ class Encoder {
   /// \param metrics in the order of the plan; each is clipped to its bound.
   /// \param seed fresh for each attempt, from the operating system.
   /// InvalidArgument: a size that does not match, a NaN or infinity (the index is named, never the value), a
-  /// weight out of range. Internal: no rounding within Δ₂ in 64 draws.
+  /// weight out of range, and where the plan is of integers() a delta that CheckIntegers refuses. Internal:
+  /// no rounding within Δ₂ in 64 draws.
   static StatusOr<Encoder> Make(EncodingPlan plan, std::span<const float> delta, uint32_t weight,
                                 std::span<const double> metrics, const Secret32& seed);
 
@@ -49,6 +55,8 @@ class Encoder {
 
  private:
   Encoder() = default;
+  StatusOr<std::span<const float>> Clip(const EncodingPlan& plan, std::span<const float> delta,
+                                        uint32_t weight);
   Status PickRounding();
   crypto::CtrStream RoundingBits() const;
   void RoundSpan(crypto::CtrStream& bits, uint64_t first, std::span<int32_t> out) const;

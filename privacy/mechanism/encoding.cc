@@ -41,7 +41,8 @@ Status CheckConfig(const EncodingConfig& c) {
   if (!IsModulusBits(c.modulus_bits))
     return InvalidArgument("encoding: expected a modulus of {} or {} bits, got {}", kPlainBits, kPackedBits,
                            c.modulus_bits);
-  if (c.rounding != Rounding::kStochastic && c.rounding != Rounding::kNearest)
+  if (c.rounding != Rounding::kStochastic && c.rounding != Rounding::kNearest &&
+      c.rounding != Rounding::kIntegers)
     return InvalidArgument("encoding: unknown rounding {}", static_cast<int>(c.rounding));
   if (c.max_weight == 0 || c.max_weight > 1U << 16)
     return InvalidArgument("encoding: expected a largest weight of 1 to {}, got {}", 1U << 16, c.max_weight);
@@ -51,6 +52,23 @@ Status CheckConfig(const EncodingConfig& c) {
     return InvalidArgument(
         "encoding: nearest rounding is for runs without noise; use stochastic rounding with noise {}",
         c.noise_stddev);
+  return OkStatus();
+}
+
+Status CheckIntegerConfig(const EncodingConfig& c) {
+  if (c.rounding != Rounding::kIntegers) {
+    if (c.unit_sensitivity == 0 && c.largest == 0) return OkStatus();
+    return InvalidArgument("encoding: the sensitivity of a unit is for sums over privacy units alone");
+  }
+  if (!PositiveFinite(c.unit_sensitivity) || c.unit_sensitivity > 0x1p31)
+    return InvalidArgument("encoding: expected a unit's sensitivity of more than 0, at most 2^31, got {}",
+                           c.unit_sensitivity);
+  if (c.largest == 0 || c.largest > kLargestInteger)
+    return InvalidArgument("encoding: expected integers clamped to 1 to {}, got {}", kLargestInteger,
+                           c.largest);
+  if (c.scale == 0) return InvalidArgument("encoding: a sum over privacy units has a scale of its own");
+  if (c.max_weight != 1)
+    return InvalidArgument("encoding: a sum over privacy units has weight 1, got {}", c.max_weight);
   return OkStatus();
 }
 
@@ -67,6 +85,9 @@ Status CheckMetric(const EncodingConfig& c, size_t index) {
   if (!(units >= 1) || units > kLargestUnits)
     return InvalidArgument("metric {}: expected bound times scale from 1 to {}, got {}; change the scale",
                            name, kLargestUnits, m.bound * m.scale);
+  if (static_cast<double>(m.sensitivity) > units)
+    return InvalidArgument("metric {}: one unit's part of {} is more than all of it, {}", name, m.sensitivity,
+                           units);
   return OkStatus();
 }
 
@@ -127,40 +148,62 @@ StatusOr<MetricName> ParseMetricName(std::string_view text) {
 
 StatusOr<EncodingPlan> EncodingPlan::Make(const EncodingConfig& config) {
   RETURN_IF_ERROR(CheckConfig(config));
+  RETURN_IF_ERROR(CheckIntegerConfig(config));
   EncodingPlan plan;
   plan.config_ = config;
-  const auto d = static_cast<double>(config.elements);
-  plan.scale_ = config.scale != 0 ? config.scale : 5 * std::sqrt(d) / config.clip;
-  const double sc = plan.scale_ * config.clip;
-  if (!(sc <= kLargestUnits) || !std::isfinite(plan.scale_))
+  ASSIGN_OR_RETURN(plan.noise_, NoiseVariance::FromStddev(config.noise_stddev));
+  RETURN_IF_ERROR(config.rounding == Rounding::kIntegers ? plan.MakeIntegers() : plan.MakeRounded());
+  RETURN_IF_ERROR(RefuseOverflow(config, "delta", plan.log2_overflow_));
+  RETURN_IF_ERROR(plan.MakeMetrics());
+  RETURN_IF_ERROR(RefuseOverflow(config, "delta and metrics", plan.log2_overflow_));
+  return plan;
+}
+
+Status EncodingPlan::MakeIntegers() {
+  scale_ = config_.scale;
+  // At most 2^62. A product of doubles is rounded by 2^-53 of itself, and who states a unit's sensitivity
+  // states it longer by more than that (GradientGrid): no integer below its square is lost.
+  sensitivity_squared_ =
+      static_cast<uint64_t>(std::floor(config_.unit_sensitivity * config_.unit_sensitivity));
+  if (sensitivity_squared_ == 0)
+    return InvalidArgument("encoding: units of a sensitivity below 1 add nothing");
+  log2_overflow_ = Log2Overflow(config_, static_cast<double>(config_.elements),
+                                static_cast<double>(config_.largest), noise_.value());
+  return OkStatus();
+}
+
+Status EncodingPlan::MakeRounded() {
+  const auto d = static_cast<double>(config_.elements);
+  scale_ = config_.scale != 0 ? config_.scale : 5 * std::sqrt(d) / config_.clip;
+  const double sc = scale_ * config_.clip;
+  if (!(sc <= kLargestUnits) || !std::isfinite(scale_))
     return InvalidArgument("encoding: scale times clip is {}, expected at most {}; lower the scale", sc,
                            kLargestUnits);
   double bound = (sc + std::sqrt(d)) * (sc + std::sqrt(d));
-  if (config.rounding == Rounding::kStochastic)
+  if (config_.rounding == Rounding::kStochastic)
     bound = std::min(bound, sc * sc + d / 4 + std::sqrt(2 * std::log(1 / kBeta)) * (sc + std::sqrt(d) / 2));
-  plan.sensitivity_squared_ = static_cast<uint64_t>(std::floor(bound));
+  sensitivity_squared_ = static_cast<uint64_t>(std::floor(bound));
+  log2_overflow_ = Log2Overflow(config_, d, std::ceil(sc) + 1, noise_.value());
+  if (rotated()) log2_overflow_ = std::min(log2_overflow_, Log2RotatedOverflow(config_, sc, noise_.value()));
+  return OkStatus();
+}
 
-  ASSIGN_OR_RETURN(plan.noise_, NoiseVariance::FromStddev(config.noise_stddev));
-  plan.log2_overflow_ = Log2Overflow(config, d, std::ceil(sc) + 1, plan.noise_.value());
-  if (plan.rotated())
-    plan.log2_overflow_ = std::min(plan.log2_overflow_, Log2RotatedOverflow(config, sc, plan.noise_.value()));
-  RETURN_IF_ERROR(RefuseOverflow(config, "delta", plan.log2_overflow_));
-  if (config.metrics.size() > kMaxMetrics)
+Status EncodingPlan::MakeMetrics() {
+  if (config_.metrics.size() > kMaxMetrics)
     return InvalidArgument("encoding: expected at most {} metrics, got {}", kMaxMetrics,
-                           config.metrics.size());
-  for (size_t i = 0; i < config.metrics.size(); ++i) {
-    RETURN_IF_ERROR(CheckMetric(config, i));
-    const MetricSpec& m = config.metrics[i];
+                           config_.metrics.size());
+  for (size_t i = 0; i < config_.metrics.size(); ++i) {
+    RETURN_IF_ERROR(CheckMetric(config_, i));
+    const MetricSpec& m = config_.metrics[i];
     const double units = std::round(m.bound * m.scale);
     ASSIGN_OR_RETURN(const NoiseVariance noise, NoiseVariance::FromStddev(m.noise_stddev));
-    const double log2 = Log2Overflow(config, 1, units, noise.value());
-    RETURN_IF_ERROR(RefuseOverflow(config, MetricNameText(m.name), log2));
-    plan.log2_overflow_ = Log2Add(plan.log2_overflow_, log2);
-    plan.metric_sensitivity_.push_back(static_cast<uint64_t>(units));
-    plan.metric_noise_.push_back(noise);
+    const double log2 = Log2Overflow(config_, 1, units, noise.value());
+    RETURN_IF_ERROR(RefuseOverflow(config_, MetricNameText(m.name), log2));
+    log2_overflow_ = Log2Add(log2_overflow_, log2);
+    metric_sensitivity_.push_back(m.sensitivity != 0 ? m.sensitivity : static_cast<uint64_t>(units));
+    metric_noise_.push_back(noise);
   }
-  RETURN_IF_ERROR(RefuseOverflow(config, "delta and metrics", plan.log2_overflow_));
-  return plan;
+  return OkStatus();
 }
 
 double EncodingPlan::sensitivity() const { return std::sqrt(static_cast<double>(sensitivity_squared_)); }

@@ -16,6 +16,7 @@ namespace concordat {
 enum class Rounding : uint8_t {
   kStochastic = 0,  // up with probability of the fraction: unbiased, the rule
   kNearest = 1,     // reproducible runs without noise only
+  kIntegers = 2,    // nothing to round: sums of integers over privacy units, see EncodingPlan
 };
 
 /// The closed set of figures that may travel beside a delta, each one coordinate of the masked vector.
@@ -32,12 +33,17 @@ std::string_view MetricNameText(MetricName name);
 /// InvalidArgument for another name.
 StatusOr<MetricName> ParseMetricName(std::string_view text);
 
+/// Integers that a 32-bit float holds exactly: what a sum over privacy units is clamped to at most.
+inline constexpr uint64_t kLargestInteger = uint64_t{1} << 24;
+
 /// One metric: clipped to [−bound, bound], times `scale`, rounded to the nearest integer.
 struct MetricSpec {
   MetricName name{};
   double bound = 0;         // in the metric's own unit, more than 0
   double scale = 1;         // integer units for each unit of the metric
   double noise_stddev = 0;  // per site, in integer units
+  /// What one privacy unit changes at most, in integer units; 0: all of it, bound·scale.
+  uint64_t sensitivity = 0;
   bool operator==(const MetricSpec&) const = default;
 };
 
@@ -53,6 +59,9 @@ struct EncodingConfig {
   uint32_t max_weight = 1;  // largest weight of a site
   uint32_t sites = 0;       // n, of the roster
   std::vector<MetricSpec> metrics;
+  /// With kIntegers alone, where `clip` is not used and `scale` must be given:
+  double unit_sensitivity = 0;  // L2 bound on what one privacy unit changes, in integers
+  uint64_t largest = 0;         // bound on each integer of a site
   bool operator==(const EncodingConfig&) const = default;
 };
 
@@ -62,11 +71,20 @@ struct EncodingConfig {
 /// that is sent has ‖q‖² <= Δ₂², the floor of min{(sc+√d)², (sc)² + d/4 + √(2 ln(1/β))·(sc + √d/2)}; it is
 /// checked on the integers, so the bound does not rest on floating point. Under kNearest the first term.
 ///
+/// **Sums over privacy units** (kIntegers, docs/decisions/0010-shared-noise-for-records.md): what a site
+/// hands in is Σ_u q_u over its units, integers each of whose vectors was checked against ‖q_u‖ <=
+/// unit_sensitivity, with every coordinate clamped to ±largest. Adding or removing a unit moves the sum by
+/// exactly its q_u, and clamping moves no two vectors apart (each coordinate is 1-Lipschitz and integers stay
+/// integers): Δ₂ is unit_sensitivity, Δ₂² its square's floor. There is no rounding after the sum, and no
+/// floating point in the argument. Metrics are the same in one dimension, with a sensitivity of their own.
+///
 /// With b = 24 the clipped delta is rotated (rotation.h) before it is scaled. Lengths stay, the clip is
-/// applied once more to what the rotation gave, and the same check is made on the integers that leave.
+/// applied once more to what the rotation gave, and the same check is made on the integers that leave. Sums
+/// over units are not rotated: their integers would not stay integers.
 ///
 /// **Overflow**: a sum is read wrongly if a coordinate leaves [−2^(b−1), 2^(b−1)). A coordinate of one site
-/// is at most ⌈sc⌉ before noise (‖x‖ <= c, rounding moves by less than 1), the clip being on weight·delta.
+/// is at most ⌈sc⌉ before noise (‖x‖ <= c, rounding moves by less than 1), the clip being on weight·delta; of
+/// a sum over units at most `largest`, which takes its place below.
 /// The noise of n sites is sub-Gaussian with variance n·σ_s² (2004.00010, Corollary 17: a discrete Gaussian
 /// has E exp(tX) <= exp(t²σ²/2), and independent sums multiply), so a coordinate overflows with probability
 /// at most 2·exp(−M²/(2nσ_s²)), M = 2^(b−1) − 1 − n·⌈sc⌉. Summed over all d + k coordinates this must be at
@@ -88,7 +106,8 @@ class EncodingPlan {
  public:
   /// InvalidArgument, saying what to change: d = 0 or over 2^31, clip, scale, bound or noise not finite or
   /// out of range, b other than 32 and 24, sites 0 or over 100, weight 0 or over 2^16, more than 64 metrics
-  /// or one twice, kNearest with noise, overflow more likely than 2^-60.
+  /// or one twice, kNearest with noise, overflow more likely than 2^-60. With kIntegers: no unit_sensitivity
+  /// or one over 2^31, `largest` outside 1 … 2^24, no scale, weights; without: either of the two given.
   static StatusOr<EncodingPlan> Make(const EncodingConfig& config);
 
   const EncodingConfig& config() const { return config_; }
@@ -99,14 +118,18 @@ class EncodingPlan {
   /// Bytes of that vector, as it is stored, sent and hashed.
   uint64_t vector_bytes() const { return VectorBytes(total_elements(), config_.modulus_bits); }
   /// Whether the delta is rotated before it is scaled.
-  bool rotated() const { return config_.modulus_bits == kPackedBits; }
-  /// Δ₂², bound on the squared norm of the integers that one site sends for its delta.
+  bool rotated() const { return config_.modulus_bits == kPackedBits && !integers(); }
+  /// Whether a site hands in integers that are summed over privacy units.
+  bool integers() const { return config_.rounding == Rounding::kIntegers; }
+  /// Δ₂², bound on the squared norm of the integers that one site sends for its delta, or with integers() of
+  /// what one privacy unit changes in them.
   uint64_t sensitivity_squared() const { return sensitivity_squared_; }
   /// Δ₂.
   double sensitivity() const;
   /// Δ₁ <= min(√d·Δ₂, Δ₂²); the second because |q| <= q² on integers.
   double sensitivity_l1() const;
-  /// Largest absolute integer of metric `index` before noise; its sensitivity.
+  /// What a site, or with MetricSpec::sensitivity a privacy unit, changes at most in metric `index`, in
+  /// integers.
   uint64_t metric_sensitivity(size_t index) const { return metric_sensitivity_[index]; }
   NoiseVariance noise() const { return noise_; }
   NoiseVariance metric_noise(size_t index) const { return metric_noise_[index]; }
@@ -115,6 +138,10 @@ class EncodingPlan {
 
  private:
   friend struct EncodingPlanTestPeer;
+  Status MakeRounded();
+  Status MakeIntegers();
+  Status MakeMetrics();
+
   EncodingConfig config_;
   double scale_ = 0;
   uint64_t sensitivity_squared_ = 0;

@@ -8,6 +8,7 @@
 #include "privacy/crypto/ctr_stream.h"
 #include "privacy/mechanism/clip.h"
 #include "privacy/mechanism/sub_seed.h"
+#include "privacy/mechanism/words.h"
 
 namespace concordat {
 namespace {
@@ -51,6 +52,13 @@ double GradientGrid::DefaultGrid(double clip, uint64_t elements) {
   return std::ldexp(1.0, std::ilogb(finest));
 }
 
+double GradientGrid::SumGrid(double clip, uint64_t elements, double noise_multiplier, uint32_t modulus_bits) {
+  constexpr double kFinest = 50, kCoarsest = 4;
+  const double root = std::sqrt(static_cast<double>(elements));
+  const double room = (modulus_bits == kPackedBits ? 0x1p17 : 0x1p19) / (root * noise_multiplier);
+  return clip / (root * std::clamp(room, kCoarsest, kFinest));  // without noise the room is infinite
+}
+
 StatusOr<GradientGrid> GradientGrid::Make(const GradientGridConfig& config) {
   if (config.elements == 0 || config.elements > (uint64_t{1} << 31))
     return InvalidArgument("gradient sum: expected 1 to 2^31 elements, got {}", config.elements);
@@ -91,6 +99,23 @@ void GridSum::Clear() {
 }
 
 size_t GridSum::blocks() const { return (grid_.config().elements + kBlockElements - 1) / kBlockElements; }
+
+Status GridSum::TakeIntegers(uint64_t largest, std::span<float> out) {
+  if (out.size() != sum_.size())
+    return InvalidArgument("room for {} values, the sum has {}", out.size(), sum_.size());
+  if (largest == 0 || largest > (uint64_t{1} << 24))
+    return InvalidArgument("largest integer of a sum: expected 1 to 2^24, got {}", largest);
+  const auto most = static_cast<int64_t>(largest);
+  for_blocks_(blocks(), [&](size_t block) {
+    const uint64_t end = std::min<uint64_t>((block + 1) * kBlockElements, sum_.size());
+    for (uint64_t i = block * kBlockElements; i < end; ++i) {
+      out[i] = static_cast<float>(std::clamp(sum_[i], -most, most));
+      sum_[i] = 0;
+    }
+  });
+  units_ = 0;
+  return OkStatus();
+}
 
 StatusOr<GridSum::Added> GridSum::Add(std::span<const float> gradient, double weight) {
   if (gradient.size() != sum_.size())

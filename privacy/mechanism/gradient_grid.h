@@ -45,6 +45,10 @@ class GradientGrid {
   static StatusOr<GradientGrid> Make(const GradientGridConfig& config);
   /// The largest power of two at most C/(100·√d): rounding then adds at most 0.5% to the sensitivity.
   static double DefaultGrid(double clip, uint64_t elements);
+  /// γ of a sum that leaves as integers and gets its noise there (EncodingPlan, kIntegers): C/(k√d) with
+  /// k = 50, which adds 1% to the sensitivity; less, down to 4, where noise of z sensitivities would not fit
+  /// a word's room: k·z·√d at most 2^19, or 2^17 with 24 bits. Public numbers alone, so that all sites agree.
+  static double SumGrid(double clip, uint64_t elements, double noise_multiplier, uint32_t modulus_bits);
 
   const GradientGridConfig& config() const { return config_; }
   /// γ, in units of the gradient.
@@ -96,6 +100,11 @@ class GridSum {
   /// Adds the noise of `seed`, once, then writes sum·γ/divisor, rounded to f32 once, and is empty again.
   /// \param divisor public, more than 0; never the number of units drawn.
   Status Finish(const Secret32& seed, double divisor, std::span<float> out);
+
+  /// Instead of Finish: writes the sum's integers **without noise**, each clamped to ±largest, and is empty
+  /// again. For who adds noise to them before they are seen. Clamping moves no two sums apart.
+  /// \param largest 1 to 2^24, so that an f32 holds every integer.
+  Status TakeIntegers(uint64_t largest, std::span<float> out);
 
   /// Forgets everything added since the last Finish.
   void Clear();

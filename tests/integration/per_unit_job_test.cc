@@ -165,5 +165,65 @@ TEST(PerUnitJobTest, WhatTheBudgetDoesNotCoverIsRefusedBeforeItBegins) {
   federation.StopAll();
 }
 
+// One sum of integers a round, whose noise the sites share: trained, summed, stepped and charged.
+TEST(PerUnitJobTest, AJobWhoseSitesShareTheNoiseIsChargedForItsHonestSurvivors) {
+  for (const uint32_t bits : {32u, 24u}) {
+    SCOPED_TRACE(bits);
+    FederationOptions options;
+    options.unit = "record";
+    options.epsilon = "200";
+    Federation federation(options);
+    federation.Start();
+    JobOptions sums;
+    sums.unit = "record";
+    sums.shared_noise = true;
+    sums.local_steps = 1;
+    sums.learning_rate = "0.5";
+    sums.clip = "0.2";
+    sums.modulus_bits = bits;
+    const auto spec = policy::ParseJob(federation.JobText(sums), "job.yaml").value();
+    const std::string file = federation.WriteJob(sums);
+    const Ran plan = federation.Concordat({"plan", file});
+    ASSERT_EQ(plan.code, 0) << plan.err << plan.out;
+    const json privacy = json::parse(plan.out).at("privacy");
+    EXPECT_EQ(privacy.at("unit"), "record");
+    EXPECT_EQ(privacy.at("honest_survivors"), 2);
+    EXPECT_EQ(privacy.at("sampler"), "every record, every round (q = 1, no amplification)");
+    EXPECT_LT(privacy.at("epsilon_distributed"), privacy.at("epsilon_local"));
+
+    const std::string job = federation.Submit(file);
+    auto watch = federation.WatchJob(job);
+    ASSERT_EQ(watch.End(), 0) << watch.last().dump(2);
+    ASSERT_EQ(watch.last().at("rounds").size(), 2u);
+    for (const json& round : watch.last().at("rounds")) {
+      EXPECT_EQ(round.at("survivors").size(), 3u);
+      // Some nats a token, of about 48 records in each region; noise of six records' worth or so on either.
+      EXPECT_GT(round.at("mean_loss"), 1);
+      EXPECT_LE(round.at("mean_loss"), 8);
+      EXPECT_GT(round.at("tokens"), 500);
+    }
+    EXPECT_EQ(federation.Concordat({"adapter", "verify", job}).code, 0);
+    for (const std::string& region : federation.jurisdictions()) {
+      SCOPED_TRACE(region);
+      const json book = LedgerOf(federation, region);
+      ASSERT_EQ(book.at("entries").size(), 2u);
+      for (uint32_t r = 0; r < 2; ++r) {
+        const json& entry = book.at("entries")[r];
+        EXPECT_EQ(entry.at("unit"), "record");
+        EXPECT_EQ(entry.at("neighbour"), "add_remove");
+        EXPECT_DOUBLE_EQ(entry.at("epsilon_after"), policy::PlanEpsilon(spec, r + 1, 3).value());
+        const auto terms = policy::RoundCharge(spec, AttemptId{}, 3)->price.curve().terms();
+        ASSERT_EQ(entry.at("mechanisms").size(), terms.size());
+        for (size_t i = 0; i < terms.size(); ++i) {
+          EXPECT_EQ(entry.at("mechanisms")[i].at("delta2_squared"), terms[i].delta2_squared);
+          EXPECT_EQ(entry.at("mechanisms")[i].at("share_variance"), terms[i].share_variance);
+          EXPECT_EQ(entry.at("mechanisms")[i].at("shares"), 2);
+        }
+      }
+    }
+    federation.StopAll();
+  }
+}
+
 }  // namespace
 }  // namespace concordat

@@ -242,6 +242,12 @@ void Federation::WriteRegion(size_t index) {
 namespace {
 
 std::string PrivacyText(const JobOptions& job) {
+  if (job.shared_noise) {
+    return fmt::format(
+        "privacy:\n  unit: {}\n  noise: distributed\n  clip: {}\n  unit_clip: 0.5\n  noise_multiplier: {}\n"
+        "  sampling_rate: 1\n  expected_units: 40\n  delta: 0.00001\n  modulus_bits: {}\n",
+        job.unit, job.clip, job.unit_noise, job.modulus_bits);
+  }
   if (job.unit != "site") {
     return fmt::format(
         "privacy:\n  unit: {}\n  noise: local\n  clip: {}\n  unit_clip: 0.5\n  noise_multiplier: {}\n"
@@ -266,14 +272,14 @@ std::string Federation::JobText(const JobOptions& job) const {
       "  shape: {{layers: {}, hidden: {}, intermediate: {}, heads: {}, kv_heads: {}, head_dim: {}}}\n"
       "adapter: {{method: ffa, rank: 4, alpha: 8, targets: [q_proj, v_proj, down_proj]}}\n"
       "training:\n  local_steps: {}\n  batch_sequences: {}\n  sequence_tokens: {}\n  learning_rate: {}\n"
-      "  schedule: constant\nrounds: {}\n"
+      "  schedule: constant\n{}rounds: {}\n"
       "cohort:\n  jurisdictions: [{}]\n  minimum: {}\n  min_survivors: {}\n  assumed_colluding: 1\n"
       "  attempts_per_round: {}\n  wait: {}\n"
       "deadlines: {{advert: {}, shares: {}, input: {}, agreement: {}, unmask: {}}}\n"
       "{}server: {{learning_rate: 1.0}}\n",
       job.name, job.seed, charter_.hex(), options_.model_name, base_model_.hex(), s.layers, s.hidden,
       s.intermediate, s.heads, s.kv_heads, s.head_dim, job.local_steps, job.batch_sequences,
-      job.sequence_tokens, job.learning_rate, job.rounds,
+      job.sequence_tokens, job.learning_rate, job.shared_noise ? "  optimizer: sgd\n" : "", job.rounds,
       fmt::join(job.jurisdictions.empty() ? options_.jurisdictions : job.jurisdictions, ", "), job.minimum,
       job.min_survivors, job.attempts_per_round, job.wait, step, step, job.input_deadline, step, step,
       PrivacyText(job));

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "policy/job_privacy.h"
+
 namespace concordat::worker {
 namespace {
 
@@ -17,6 +19,11 @@ void Log(TrainerDesk::Out& out, LogLine::Level level, std::string text) {
 }
 
 }  // namespace
+
+// In a sum over units a region without any takes part like the others: staying away would say so.
+sandbox::Prepare PrepareFor(const policy::JobSpec& spec) {
+  return {spec.base_model.shape, spec.adapter, spec.training.sequence_tokens, policy::IsUnitSum(spec)};
+}
 
 void TrainerDesk::Start(Instant now, Out& out) {
   state_ = State::kStarting;

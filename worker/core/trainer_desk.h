@@ -8,6 +8,7 @@
 #include <variant>
 #include <vector>
 
+#include "policy/job.h"
 #include "worker/core/effects.h"
 
 namespace concordat::worker {
@@ -25,6 +26,9 @@ inline sandbox::UnitPrivacy::Unit TrainerUnit(PrivacyUnit unit) {
   return unit == PrivacyUnit::kPerson ? sandbox::UnitPrivacy::Unit::kPerson
                                       : sandbox::UnitPrivacy::Unit::kRecord;
 }
+
+/// What the trainer is to make ready for a job.
+sandbox::Prepare PrepareFor(const policy::JobSpec& spec);
 
 /// Evaluate model `index` of a request.
 struct EvaluateTask {

@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <utility>
 
+#include "policy/job_privacy.h"
 #include "privacy/mechanism/clip.h"
+#include "privacy/mechanism/encoder.h"
 
 namespace concordat::worker {
 namespace {
@@ -147,7 +149,7 @@ void WorkerCore::Requote(Job& job, Instant now) const {
 void WorkerCore::WarmUp(const Job& job, Instant now) {
   const policy::JobSpec& spec = job.facts.spec;
   TrainerDesk::Out out;
-  desk_.Register(job.id(), {spec.base_model.shape, spec.adapter, spec.training.sequence_tokens}, now, out);
+  desk_.Register(job.id(), PrepareFor(spec), now, out);
   Apply(std::move(out), now);
 }
 
@@ -316,6 +318,27 @@ DropoutCode WorkerCore::AwayCode(const Job& job) const {
   return fails ? DropoutCode::kTrainerFailed : DropoutCode::kPolicyRefused;
 }
 
+namespace {
+
+/// The metrics of what was trained, in policy::Metric's units. Of a sum over units also whether `delta` is
+/// what such a sum is: before it is charged for, and not after.
+StatusOr<std::vector<double>> MetricsOf(const policy::JobSpec& spec, const sandbox::Trained& trained,
+                                        const std::vector<float>& delta) {
+  if (!policy::IsUnitSum(spec)) {
+    const double share =
+        std::min(1.0, static_cast<double>(trained.target_tokens) / policy::PlannedTokens(spec));
+    return std::vector<double>{trained.mean_loss, share};
+  }
+  ASSIGN_OR_RETURN(const policy::UnitSumSpec sum, policy::UnitSumFor(spec));
+  RETURN_IF_ERROR(CheckIntegers(delta, sum.largest));
+  if (!trained.sums) return InvalidArgument("the trainer gave no sums of a round's figures");
+  const double all = sum.metric_units * spec.privacy.expected_units;
+  return std::vector<double>{static_cast<double>(trained.sums->loss) * spec.metrics.loss_bound / all,
+                             static_cast<double>(trained.sums->targets) / all};
+}
+
+}  // namespace
+
 void WorkerCore::OnOutcome(TaskOutcome outcome, Instant now) {
   if (const auto* evaluate = std::get_if<EvaluateTask>(&outcome.task))
     return OnEvaluated(*evaluate, outcome.answer, now);
@@ -330,10 +353,12 @@ void WorkerCore::OnOutcome(TaskOutcome outcome, Instant now) {
       status = InvalidArgument("the trainer's delta has another length than the job's");
     } else if (auto norm = L2Norm(*delta); !norm.ok()) {
       status = norm.status();
+    } else if (auto metrics = MetricsOf(job->facts.spec, trained, *delta); !metrics.ok()) {
+      status = metrics.status();
     } else {
-      const double planned = policy::PlannedTokens(job->facts.spec);
-      const double share = std::min(1.0, static_cast<double>(trained.target_tokens) / planned);
-      job->delta = RoundDelta{task.round, task.adapter, delta, {trained.mean_loss, share}};
+      job->delta = RoundDelta{task.round, task.adapter, delta, *metrics};
+      if (policy::IsUnitSum(job->facts.spec))
+        *norm *= policy::UnitSumStep(job->facts.spec, *policy::UnitSumFor(job->facts.spec), task.round);
       Say(LogLine::Level::kInfo,
           fmt::format(
               "job {} round {}: trained {} steps, {} tokens, {:.1f} tokens/s, loss {:.4f}, delta norm {:.4f}",

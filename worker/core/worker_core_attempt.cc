@@ -213,7 +213,8 @@ void WorkerCore::Enter(Job& job, const Signed<secagg::Offer>& offer, Instant now
 
 namespace {
 
-/// What the trainer needs for DP-SGD; nothing with unit site.
+/// What the trainer needs for DP-SGD or for a sum over units; nothing with unit site. \pre a job that was
+/// read: its sum was checked then
 std::optional<sandbox::UnitPrivacy> UnitPrivacyOf(const policy::JobSpec& spec) {
   if (!policy::IsPerUnit(spec)) return std::nullopt;
   sandbox::UnitPrivacy out;
@@ -225,6 +226,10 @@ std::optional<sandbox::UnitPrivacy> UnitPrivacyOf(const policy::JobSpec& spec) {
   out.metrics_noise_multiplier = spec.metrics.noise_multiplier;
   out.loss_bound = spec.metrics.loss_bound;
   out.delta = spec.privacy.delta;
+  if (!policy::IsUnitSum(spec)) return out;
+  // Without one the trainer refuses the round: a grid of 0 is none.
+  const policy::UnitSumSpec sum = policy::UnitSumFor(spec).value_or(policy::UnitSumSpec{});
+  out.sum = sandbox::UnitSum{sum.grid, sum.largest, sum.metric_units};
   return out;
 }
 
@@ -247,7 +252,7 @@ void WorkerCore::TrainFor(Job& job, const secagg::Offer& offer, Instant now) {
   train.privacy = UnitPrivacyOf(spec);
   TrainerDesk::Out out;
   desk_.CancelTraining(job.id(), now, out);
-  desk_.Register(job.id(), {spec.base_model.shape, spec.adapter, spec.training.sequence_tokens}, now, out);
+  desk_.Register(job.id(), PrepareFor(spec), now, out);
   desk_.Enqueue(TrainTask{job.id(), offer.id.round, offer.adapter, train, job.adapter->weights()}, now, out);
   Apply(std::move(out), now);
 }

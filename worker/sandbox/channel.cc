@@ -112,27 +112,40 @@ void Write(CanonicalWriter& out, const Prepare& m) {
   Put(out, m.shape);
   Put(out, m.adapter);
   out.U32(m.sequence_tokens);
+  out.Bool(m.may_be_empty);
 }
 
+// Beside the unit: a sum follows.
+constexpr uint8_t kHasSum = 0x80;
+
 void Put(CanonicalWriter& out, const UnitPrivacy& p) {
-  out.U8(static_cast<uint8_t>(p.unit));
+  out.U8(static_cast<uint8_t>(p.unit) | (p.sum ? kHasSum : 0));
   for (double v : {p.clip, p.noise_multiplier, p.sampling_rate, p.expected_units, p.metrics_noise_multiplier,
                    p.loss_bound, p.delta})
     out.F64(v);
+  if (!p.sum) return;
+  out.F64(p.sum->grid);
+  out.U32(p.sum->largest);
+  out.U32(p.sum->metric_units);
 }
 
-UnitPrivacy::Unit GetUnit(CanonicalReader& in) {
-  const uint8_t unit = in.U8();
+UnitPrivacy::Unit UnitOf(uint8_t unit, CanonicalReader& in) {
   if (unit != 2 && unit != 3) in.Fail("an unknown privacy unit");
   return static_cast<UnitPrivacy::Unit>(unit);
 }
 
 UnitPrivacy GetUnitPrivacy(CanonicalReader& in) {
   UnitPrivacy p;
-  p.unit = GetUnit(in);
+  const uint8_t form = in.U8();
+  p.unit = UnitOf(form & ~kHasSum, in);
   for (double* v : {&p.clip, &p.noise_multiplier, &p.sampling_rate, &p.expected_units,
                     &p.metrics_noise_multiplier, &p.loss_bound, &p.delta})
     *v = Finite(in);
+  if ((form & kHasSum) == 0) return p;
+  UnitSum& sum = p.sum.emplace();
+  sum.grid = Finite(in);
+  sum.largest = in.U32();
+  sum.metric_units = in.U32();
   return p;
 }
 
@@ -186,6 +199,10 @@ void Write(CanonicalWriter& out, const Trained& m) {
   out.U64(m.tokens);
   out.F64(m.seconds);
   out.U64(m.steps);
+  out.Bool(m.sums.has_value());
+  if (!m.sums) return;
+  out.I64(m.sums->loss);
+  out.I64(m.sums->targets);
 }
 
 void Write(CanonicalWriter& out, const Evaluated& m) {
@@ -269,6 +286,10 @@ Trained ReadTrained(CanonicalReader& in) {
   m.tokens = in.U64();
   m.seconds = Finite(in);
   m.steps = in.U64();
+  if (in.Bool()) {
+    const int64_t loss = in.I64();
+    m.sums = RoundSums{loss, in.I64()};
+  }
   return m;
 }
 
@@ -292,7 +313,7 @@ Evaluate ReadEvaluate(CanonicalReader& in) {
   m.max_documents = in.U32();
   if (!in.Bool()) return m;
   UnitBounds bounds;
-  bounds.unit = GetUnit(in);
+  bounds.unit = UnitOf(in.U8(), in);
   bounds.bytes = in.U32();
   bounds.bits_per_byte = Finite(in);
   bounds.bit_units = in.U32();
@@ -328,6 +349,7 @@ StatusOr<ToTrainer> DecodeToTrainer(ByteView bytes) {
       m.shape = GetShape(in);
       m.adapter = GetLora(in);
       m.sequence_tokens = in.U32();
+      m.may_be_empty = in.Bool();
       message = std::move(m);
       break;
     }

@@ -37,6 +37,15 @@ struct Prepare {
   ModelShape shape;
   LoraSpec adapter;
   uint32_t sequence_tokens = 0;
+  bool may_be_empty = false;  // a region without anything to train on hands in noise alone
+};
+
+/// One sum that the worker adds noise to, instead of steps that end with it: every unit once, no noise, no
+/// step of an optimizer.
+struct UnitSum {
+  double grid = 0;            // γ, of the gradients
+  uint32_t largest = 0;       // what each integer is clamped to
+  uint32_t metric_units = 0;  // what one unit adds at most to each figure, at least 1
 };
 
 /// How one round of DP-SGD protects persons or records: public numbers of the job. The trainer draws sampling
@@ -51,6 +60,8 @@ struct UnitPrivacy {
   double metrics_noise_multiplier = 0;  // z_m of each of the two figures
   double loss_bound = 0;                // nats per token, clipped per unit
   double delta = 0;                     // of the job; at least 1/units is refused
+  /// Then the two noise multipliers are not used, and sampling_rate is 1.
+  std::optional<UnitSum> sum = std::nullopt;
 };
 
 /// Worker to trainer, with the adapter's flat f32 vector in a sealed memfd.
@@ -102,14 +113,23 @@ struct TrainerProgress {
   double loss = 0;  // nats per token, mean over the round so far
 };
 
+/// Figures of a round in integers, to each of which a unit adds from 0 to UnitSum::metric_units: ready for
+/// noise.
+struct RoundSums {
+  int64_t loss = 0;     // metric_units for each unit's loss_bound · sequence_tokens
+  int64_t targets = 0;  // metric_units for each sequence_tokens
+};
+
 /// Trainer to worker, with the flat f32 delta (layout order) in a sealed memfd. With UnitPrivacy the delta,
-/// the loss and the target tokens have their noise; the rest never crosses a border.
+/// the loss and the target tokens have their noise; the rest never crosses a border. With a UnitSum
+/// nothing has: in place of the delta come integers, the negative sum of the clipped gradients.
 struct Trained {
   double mean_loss = 0;  // nats per target token over the round
   uint64_t target_tokens = 0;
   uint64_t tokens = 0;
   double seconds = 0;
   uint64_t steps = 0;
+  std::optional<RoundSums> sums = std::nullopt;  // with a UnitSum
 };
 
 /// Integers that one unit moves by at most its UnitBounds, ready for noise.

@@ -131,4 +131,12 @@ StatusOr<DpStepResult> DpAccumulator::Finish(const Secret32& noise_seed, std::sp
   return result;
 }
 
+StatusOr<DpStepResult> DpAccumulator::TakeIntegers(uint64_t largest, std::span<float> out) {
+  if (open_.has_value()) return FailedPrecondition("a unit is open");
+  RETURN_IF_ERROR(sum_.TakeIntegers(largest, out));
+  DpStepResult result = std::move(result_);
+  ClearCounts();
+  return result;
+}
+
 }  // namespace concordat::train

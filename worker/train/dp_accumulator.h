@@ -45,6 +45,9 @@ class DpAccumulator {
 
   /// Noise, division, and what happened; empty again. FailedPrecondition while a unit is open.
   StatusOr<DpStepResult> Finish(const Secret32& noise_seed, std::span<float> mean);
+  /// Instead of Finish: the sum in integers of the grid, clamped, without noise (GridSum::TakeIntegers), and
+  /// what happened; empty again. FailedPrecondition while a unit is open.
+  StatusOr<DpStepResult> TakeIntegers(uint64_t largest, std::span<float> out);
 
  private:
   DpAccumulator(const DpStepConfig& config, GradientGrid grid, ForBlocks for_blocks)

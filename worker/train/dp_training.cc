@@ -25,9 +25,7 @@ StatusOr<DpTraining> DpTraining::Make(Engine& engine, std::span<const Sequence> 
   return DpTraining(engine, sequences, units, config, root);
 }
 
-StatusOr<DpStepResult> DpTraining::Step(uint64_t step, double learning_rate,
-                                        const std::function<void()>& on_batch) {
-  const StepSeeds seeds = StepSeedsFor(root_, step);
+Status DpTraining::Feed(std::span<const uint32_t> units, const std::function<void()>& on_batch) {
   RETURN_IF_ERROR(engine_.DpBegin(config_.step));
   std::vector<DpRecord> batch;
   const auto flush = [&]() -> Status {
@@ -36,14 +34,28 @@ StatusOr<DpStepResult> DpTraining::Step(uint64_t step, double learning_rate,
     if (on_batch) on_batch();
     return OkStatus();
   };
-  for (const uint32_t unit : sampler_.Draw(seeds.sampling)) {
+  for (const uint32_t unit : units) {
     for (const uint32_t index : units_.sequences(unit)) {
       batch.push_back({.sequence = sequences_[index], .unit = unit});
       if (batch.size() == config_.physical_batch) RETURN_IF_ERROR(flush());
     }
   }
-  if (!batch.empty()) RETURN_IF_ERROR(flush());
+  return batch.empty() ? OkStatus() : flush();
+}
+
+StatusOr<DpStepResult> DpTraining::Step(uint64_t step, double learning_rate,
+                                        const std::function<void()>& on_batch) {
+  const StepSeeds seeds = StepSeedsFor(root_, step);
+  RETURN_IF_ERROR(Feed(sampler_.Draw(seeds.sampling), on_batch));
   return engine_.DpUpdate(seeds.noise, learning_rate);
+}
+
+StatusOr<DpStepResult> DpTraining::Sum(uint64_t largest, std::span<float> out,
+                                       const std::function<void()>& on_batch) {
+  std::vector<uint32_t> everyone(units_.size());
+  std::iota(everyone.begin(), everyone.end(), 0U);
+  RETURN_IF_ERROR(Feed(everyone, on_batch));
+  return engine_.DpTakeSum(largest, out);
 }
 
 }  // namespace concordat::train

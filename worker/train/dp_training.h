@@ -59,7 +59,14 @@ class DpTraining {
   StatusOr<DpStepResult> Step(uint64_t step, double learning_rate,
                               const std::function<void()>& on_batch = {});
 
+  /// Every unit once, and their sum as Engine::DpTakeSum gives it: no draw, no noise, no step. A sum is
+  /// linear in the units: that of two sets is the sum of theirs, but for the clamp.
+  StatusOr<DpStepResult> Sum(uint64_t largest, std::span<float> out,
+                             const std::function<void()>& on_batch = {});
+
  private:
+  Status Feed(std::span<const uint32_t> units, const std::function<void()>& on_batch);
+
   DpTraining(Engine& engine, std::span<const Sequence> sequences, const PrivacyUnits& units,
              const DpTrainingConfig& config, const Secret32& root)
       : engine_(engine),

@@ -117,6 +117,10 @@ class Engine {
   /// not applied). An empty step is noise alone. \param noise_seed fresh for each step; the same one for
   /// other data gives away their difference. Errors as DpBegin; the adapter is then as before.
   virtual StatusOr<DpStepResult> DpUpdate(const Secret32& noise_seed, double learning_rate) = 0;
+  /// Ends the step without noise and without a step of the optimizer: writes the sum of the clipped gradients
+  /// in integers of the config's grid, each clamped to ±largest. For who adds noise before anybody sees it;
+  /// the config's noise and divisor are not used. \param out delta_elements. Errors as DpBegin.
+  virtual StatusOr<DpStepResult> DpTakeSum(uint64_t largest, std::span<float> out) = 0;
   /// Loss without gradients. Errors as TrainStep.
   virtual StatusOr<StepResult> Evaluate(const Sequence& sequence) = 0;
   /// Log-likelihood in nats of each target token, in order. Errors as TrainStep.

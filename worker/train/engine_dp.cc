@@ -84,14 +84,27 @@ StatusOr<DpStepResult> EngineImpl::DpUpdate(const Secret32& noise_seed, double l
     dp_open_ = false;
     return result;
   });
-  if (!step.ok()) {
-    const Status forgotten = Guarded([&]() -> Status {
-      DpForget();
-      return OkStatus();
-    });
-    if (!forgotten.ok()) return forgotten;
-  }
-  return step;
+  return DpEnded(std::move(step));
+}
+
+StatusOr<DpStepResult> EngineImpl::DpTakeSum(uint64_t largest, std::span<float> out) {
+  if (!dp_open_) return FailedPrecondition("DpTakeSum before DpBegin");
+  return DpEnded(Guarded([&]() -> StatusOr<DpStepResult> {
+    if (dp_->has_open()) RETURN_IF_ERROR(DpCloseUnit());
+    ASSIGN_OR_RETURN(DpStepResult result, dp_->TakeIntegers(largest, out));
+    dp_open_ = false;
+    return result;
+  }));
+}
+
+StatusOr<DpStepResult> EngineImpl::DpEnded(StatusOr<DpStepResult> ended) {
+  if (ended.ok()) return ended;
+  const Status forgotten = Guarded([&]() -> Status {
+    DpForget();
+    return OkStatus();
+  });
+  if (!forgotten.ok()) return forgotten;
+  return ended;
 }
 
 }  // namespace concordat::train

@@ -61,6 +61,7 @@ class EngineImpl final : public Engine {
   Status DpBegin(const DpStepConfig& config) override;
   Status DpAdd(std::span<const DpRecord> physical_batch) override;
   StatusOr<DpStepResult> DpUpdate(const Secret32& noise_seed, double learning_rate) override;
+  StatusOr<DpStepResult> DpTakeSum(uint64_t largest, std::span<float> out) override;
   StatusOr<StepResult> Evaluate(const Sequence& sequence) override;
   StatusOr<std::vector<float>> LogLikelihoods(const Sequence& sequence) override;
   StatusOr<std::vector<float>> Logits(std::span<const int32_t> tokens) override;
@@ -84,6 +85,8 @@ class EngineImpl final : public Engine {
   Status DpAddRecord(const DpRecord& record);
   Status DpCloseUnit();
   void DpForget();
+  /// `ended`, and where it is an error, what the step had is forgotten.
+  StatusOr<DpStepResult> DpEnded(StatusOr<DpStepResult> ended);
   void AdamW(const TrainedRun& run, const cpu::AdamWStep& step);
 
   AdapterLayout layout_;

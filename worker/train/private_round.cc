@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "privacy/mechanism/encoding.h"
+
 namespace concordat::train {
 namespace {
 
@@ -40,6 +42,35 @@ Status CheckNumbers(const UnitPrivacy& p, const DpMetricBounds& bounds) {
   return OkStatus();
 }
 
+/// A round that is one sum takes every unit, once.
+Status CheckSum(const sandbox::Train& task) {
+  const UnitPrivacy& p = *task.privacy;
+  if (!p.sum) return OkStatus();
+  if (task.local_steps != 1)
+    return InvalidArgument("privacy: a round that is one sum has one step, not {}", task.local_steps);
+  if (p.sampling_rate != 1)
+    return InvalidArgument(
+        "privacy: a round that is one sum takes every unit: expected sampling rate 1, got {}",
+        p.sampling_rate);
+  if (!(p.sum->grid > 0 && std::isfinite(p.sum->grid)))
+    return InvalidArgument("privacy: grid: expected a positive number, got {}", p.sum->grid);
+  if (p.sum->largest == 0 || p.sum->largest > kLargestInteger)
+    return InvalidArgument("privacy: largest integer: expected 1 to {}, got {}", kLargestInteger,
+                           p.sum->largest);
+  if (p.sum->metric_units == 0 || p.sum->metric_units > (1U << 20))
+    return InvalidArgument("privacy: a unit's part of the figures: expected 1 to 2^20, got {}",
+                           p.sum->metric_units);
+  return OkStatus();
+}
+
+/// `sum` of which a unit adds 0 to `sensitivity`, in steps of which it adds 0 to `units`, rounded to nearest.
+/// In whole numbers: a sum that is larger by the sensitivity gives exactly `units` more, and a larger sum
+/// never less, so that rounding the sum adds nothing to what one unit changes.
+int64_t InUnits(const DpMetrics::Coordinate& c, uint32_t units) {
+  const auto sensitivity = static_cast<__int128>(c.sensitivity);
+  return static_cast<int64_t>((static_cast<__int128>(c.sum) * units * 2 + sensitivity) / (2 * sensitivity));
+}
+
 StatusOr<std::vector<Digest>> Owners(std::span<const model::Example> examples, UnitPrivacy::Unit unit) {
   const bool persons = unit == UnitPrivacy::Unit::kPerson;
   std::vector<Digest> owners;
@@ -65,9 +96,11 @@ StatusOr<std::unique_ptr<PrivateRound>> PrivateRound::Make(Engine& engine,
   const UnitPrivacy& p = *task.privacy;
   const DpMetricBounds bounds = BoundsOf(p, sequence_tokens);
   RETURN_IF_ERROR(CheckNumbers(p, bounds));
+  RETURN_IF_ERROR(CheckSum(task));
   ASSIGN_OR_RETURN(const std::vector<Digest> owners, Owners(examples, p.unit));
   std::unique_ptr<PrivateRound> out(new PrivateRound(p, random));
   out->units_ = PrivacyUnits(owners);
+  out->elements_ = engine.layout().delta_elements();
   // Without the numbers: how many units there are is the region's to say.
   if (p.delta * out->units_.size() >= 1)
     return InvalidArgument("privacy: delta is not below one over the number of privacy units");
@@ -75,8 +108,8 @@ StatusOr<std::unique_ptr<PrivateRound>> PrivateRound::Make(Engine& engine,
   for (const model::Example& e : examples) out->sequences_.push_back({e.tokens, e.target});
   DpTrainingConfig config;
   config.step = {.clip = p.clip,
-                 .noise_multiplier = p.noise_multiplier,
-                 .grid = 0,
+                 .noise_multiplier = p.sum ? 0 : p.noise_multiplier,
+                 .grid = p.sum ? p.sum->grid : 0,
                  .divisor = p.expected_units,
                  .bounds = bounds};
   ASSIGN_OR_RETURN(config.rate, SamplingRate::FromDouble(p.sampling_rate));
@@ -89,9 +122,25 @@ StatusOr<std::unique_ptr<PrivateRound>> PrivateRound::Make(Engine& engine,
 
 StatusOr<PrivateRound::StepReport> PrivateRound::Step(uint32_t step, double learning_rate,
                                                       const std::function<void()>& on_batch) {
+  if (privacy_.sum) return FailedPrecondition("privacy: a round that is one sum has no steps with noise");
   ASSIGN_OR_RETURN(const DpStepResult result, training_->Step(step, learning_rate, on_batch));
   RETURN_IF_ERROR(Count(result.metrics));
   return StepReport{.tokens = result.tokens, .gradient_norm = result.gradient_norm};
+}
+
+StatusOr<PrivateRound::Sum> PrivateRound::TakeSum(const std::function<void()>& on_batch) {
+  if (!privacy_.sum) return FailedPrecondition("privacy: the round's steps have noise: it is no sum");
+  Sum out;
+  out.descent.resize(elements_);
+  ASSIGN_OR_RETURN(const DpStepResult result, training_->Sum(privacy_.sum->largest, out.descent, on_batch));
+  for (float& v : out.descent) v = -v;
+  const uint32_t units = privacy_.sum->metric_units;
+  out.figures = {InUnits(result.metrics[DpMetric::kLossSum], units),
+                 InUnits(result.metrics[DpMetric::kTargetTokens], units)};
+  out.tokens = result.tokens;
+  noised_loss_ = result.metrics[DpMetric::kLossSum].value();
+  noised_targets_ = result.metrics[DpMetric::kTargetTokens].value();
+  return out;
 }
 
 /// Takes by value: the figures without noise are not kept.

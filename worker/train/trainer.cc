@@ -164,7 +164,7 @@ Status Trainer::Prepare(const sandbox::Prepare& prepare) {
   ASSIGN_OR_RETURN(train_, model::MakeExamples(*tokenizer_, known, split_.train, prepare.sequence_tokens));
   ASSIGN_OR_RETURN(held_out_,
                    model::MakeExamples(*tokenizer_, known, split_.held_out, prepare.sequence_tokens));
-  if (train_.examples.empty())
+  if (train_.examples.empty() && !prepare.may_be_empty)
     return InvalidArgument("the dataset has no document with anything to train on");
   engine_.reset();  // the old one's memory first
   EngineOptions options;
@@ -189,6 +189,9 @@ StatusOr<Trainer::Round> Trainer::TrainRound(const sandbox::Train& task, std::sp
   optimizer.weight_decay = task.weight_decay;
   optimizer.grad_clip = task.privacy ? 0 : task.gradient_clip;
   RETURN_IF_ERROR(engine_->ResetOptimizer(optimizer));
+  if (task.privacy && task.privacy->sum) return TakeSum(task, say);
+  if (!task.privacy && train_.examples.empty())
+    return FailedPrecondition("the dataset has no document with anything to train on");
   Round round;
   ASSIGN_OR_RETURN(round.summary, task.privacy ? TrainPrivately(task, say) : TrainPlainly(task, say));
   ASSIGN_OR_RETURN(round.delta, DeltaSince(adapter));
@@ -226,6 +229,20 @@ StatusOr<sandbox::Trained> Trainer::TrainPrivately(const sandbox::Train& task, c
   const PrivateRound::Figures figures = round->figures();
   return sandbox::Trained{figures.mean_loss, figures.target_tokens, progress.tokens(), progress.seconds(),
                           task.local_steps};
+}
+
+StatusOr<Trainer::Round> Trainer::TakeSum(const sandbox::Train& task, const OnProgress& say) {
+  ASSIGN_OR_RETURN(const std::unique_ptr<PrivateRound> private_round,
+                   PrivateRound::Make(*engine_, train_.examples, task, prepared_.sequence_tokens, random_));
+  Progress progress(clock_, task.local_steps, say);
+  ASSIGN_OR_RETURN(PrivateRound::Sum sum, private_round->TakeSum([&] { progress.MaySay(); }));
+  const PrivateRound::Figures figures = private_round->figures();
+  progress.DonePrivately(sum.tokens, figures.mean_loss);
+  Round round;
+  round.summary = {figures.mean_loss,  figures.target_tokens, progress.tokens(),
+                   progress.seconds(), task.local_steps,      sum.figures};
+  round.delta = std::move(sum.descent);
+  return round;
 }
 
 StatusOr<std::vector<float>> Trainer::DeltaSince(std::span<const float> adapter) const {

@@ -35,18 +35,21 @@ class Trainer {
   StatusOr<sandbox::Ready> Open(const sandbox::Configure& configure);
 
   /// Makes an engine for this adapter and cuts the documents into sequences. FailedPrecondition before Open;
-  /// InvalidArgument when the job's shape is not the model's, or no document has anything to train on.
+  /// InvalidArgument when the job's shape is not the model's, or no document has anything to train on and the
+  /// job needs one.
   Status Prepare(const sandbox::Prepare& prepare);
 
   struct Round {
     sandbox::Trained summary;
-    std::vector<float> delta;  // trained factors only, in the order of AdapterLayout's delta
+    std::vector<float>
+        delta;  // trained factors only, in the order of AdapterLayout's delta; of a sum integers
   };
   /// Trains from `adapter` (flat, all factors) for one round. The same arguments on the same machine give the
   /// same bits, unless the task asks for privacy: then every call draws units and noise anew, delta, mean
-  /// loss and target tokens have their noise (PrivateRound), and progress tells the noised loss.
-  /// FailedPrecondition before Prepare, and as PrivateRound::Make. InvalidArgument: no step or no sequence in
-  /// a batch, a number out of range.
+  /// loss and target tokens have their noise (PrivateRound), and progress tells the noised loss. A round that
+  /// is one sum repeats itself and has no noise: `delta` is PrivateRound::Sum::descent, and the summary has
+  /// its figures. FailedPrecondition before Prepare, and as PrivateRound::Make. InvalidArgument: no step or
+  /// no sequence in a batch, a number out of range.
   StatusOr<Round> TrainRound(const sandbox::Train& task, std::span<const float> adapter,
                              const OnProgress& progress);
 
@@ -66,6 +69,7 @@ class Trainer {
 
   StatusOr<sandbox::Trained> TrainPlainly(const sandbox::Train& task, const OnProgress& say);
   StatusOr<sandbox::Trained> TrainPrivately(const sandbox::Train& task, const OnProgress& say);
+  StatusOr<Round> TakeSum(const sandbox::Train& task, const OnProgress& say);
   StatusOr<std::vector<float>> DeltaSince(std::span<const float> adapter) const;
 
   const Clock& clock_;

@@ -26,8 +26,8 @@ def rdp_of_release(row, alpha):
     n, d, count = row["shares"], row["dimension"], row["count"]
     if d2 == 0 or count == 0:
         return 0.0
-    if share == 0:
-        return math.inf
+    if share == 0 or n > 1 and share < 0.25:
+        return math.inf  # no noise, or shares below what the bound on sums speaks of
     variance = share * n
     gauss = alpha * d2 / (2 * variance)
     if n == 1:

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "policy/job_privacy.h"
@@ -71,7 +72,6 @@ TEST(JobTest, WhatATrainerWouldRefuseIsRefusedInTheFile) {
   const auto refused = [](std::string_view from, std::string_view to, std::string_view why) {
     EXPECT_THAT(Parse(With(RecordJob(), from, to)), HasStatus(StatusCode::kInvalidArgument, why)) << to;
   };
-  refused("noise: local", "noise: distributed", "privacy.noise: expected local with unit record");
   refused("unit_clip: 0.5", "unit_clip: 0", "privacy.unit_clip");
   refused("sampling_rate: 0.002", "sampling_rate: 1.01", "privacy.sampling_rate");
   refused("sampling_rate: 0.002", "sampling_rate: 0", "nobody would be trained on");
@@ -332,6 +332,156 @@ TEST(JobPrivacyTest, PlannedTokensOfUnitsAreThoseOfAnExpectedBatch) {
   EXPECT_EQ(PlannedTokens(job), 20.0 * 2 * 256);
   job = ExampleRecordJob();
   EXPECT_EQ(PlannedTokens(job), 20.0 * 200 * 256);
+}
+
+// ---- Sums over units, whose noise the sites share.
+
+std::string SumText() { return ReadExample("job-record-shared-noise.yaml"); }
+JobSpec SumJob() { return Parse(SumText()).value(); }
+
+TEST(UnitSumJobTest, ReadsAJobWhoseSitesShareTheNoise) {
+  const JobSpec job = SumJob();
+  EXPECT_TRUE(IsUnitSum(job));
+  EXPECT_EQ(job.training.optimizer, Optimizer::kSgd);
+  EXPECT_FALSE(IsUnitSum(ExampleRecordJob()));
+  EXPECT_FALSE(IsUnitSum(ExampleJob()));
+  ASSERT_OK_AND_ASSIGN(const JobSpec person, Parse(With(SumText(), "unit: record", "unit: person")));
+  EXPECT_EQ(person.privacy.unit, PrivacyUnit::kPerson);
+  EXPECT_TRUE(IsUnitSum(person));
+}
+
+/// The line of `text` that holds `what`.
+size_t LineOf(const std::string& text, std::string_view what) {
+  return 1 + static_cast<size_t>(
+                 std::count(text.begin(), text.begin() + static_cast<ptrdiff_t>(text.find(what)), '\n'));
+}
+
+TEST(UnitSumJobTest, WhatWouldMakeItNoSumIsRefusedWithLineAndReason) {
+  const auto refused = [](std::string_view from, std::string_view to, std::string_view why) {
+    const std::string text = With(SumText(), from, to);
+    EXPECT_THAT(Parse(text),
+                HasStatus(StatusCode::kInvalidArgument, fmt::format("job.yaml:{}:", LineOf(text, to))))
+        << to;
+    EXPECT_THAT(Parse(text), HasStatus(StatusCode::kInvalidArgument, why)) << to;
+  };
+  refused("local_steps: 1 ", "local_steps: 2 ", "training.local_steps: expected 1 with unit record");
+  refused("sampling_rate: 1 ", "sampling_rate: 0.5 ", "every record is in every round's sum");
+  refused("optimizer: sgd", "optimizer: adamw", "training.optimizer: expected sgd");
+  refused("optimizer: sgd", "optimizer: adagrad", "expected one of: adamw, sgd");
+  refused("gradient_clip: 1.0", "weight_decay: 0.1", "training.weight_decay: expected 0");
+  refused("gradient_clip: 1.0", "beta2: 0.95", "is adamw's");
+  refused("expected_units: 5000", "expected_units: 0.5 ", "expected at least 1");
+  refused("clip: 0.02\n", "clip: 1000\n", "it bounds each weight of a site's delta");
+  refused("clip: 0.02\n", "clip: 0.000000001\n", "it bounds each weight of a site's delta");
+  refused("noise_multiplier: 8 ", "noise_multiplier: 0.00001 ", "0.5 integer units a share");
+  refused("noise_multiplier: 8 ", "noise_multiplier: 100000 ", "privacy.noise_multiplier: with 3 sites");
+  // Many units leave a metric few steps for each: then its noise must be more.
+  const std::string many = With(With(SumText(), "expected_units: 5000", "expected_units: 200000"),
+                                "clip: 0.02\n", "clip: 0.001\n");
+  EXPECT_OK(Parse(many));
+  const std::string little = With(many, "noise_multiplier: 40 ", "noise_multiplier: 0.02 ");
+  for (const std::string& said :
+       {fmt::format("job.yaml:{}:", LineOf(little, "noise_multiplier: 0.02")),
+        std::string("metrics.noise_multiplier: metrics with 3 sites: each of 2 shares of their noise")})
+    EXPECT_THAT(Parse(little), HasStatus(StatusCode::kInvalidArgument, said));
+}
+
+TEST(UnitSumJobTest, SgdIsForSumsOverUnitsAlone) {
+  for (const std::string& text : {Job(), RecordJob()}) {
+    EXPECT_THAT(Parse(With(text, "  batch_sequences: 2", "  optimizer: sgd\n  batch_sequences: 2")),
+                HasStatus(StatusCode::kInvalidArgument, "training.optimizer: expected adamw"));
+    EXPECT_OK(Parse(With(text, "  batch_sequences: 2", "  optimizer: adamw\n  batch_sequences: 2")));
+  }
+}
+
+TEST(UnitSumJobTest, NoiseInTheSumOfTheHonestIsAMultipleOfOneUnitsPart) {
+  const JobSpec job = SumJob();
+  ASSERT_OK_AND_ASSIGN(const UnitSumSpec sum, UnitSumFor(job));
+  const double d = 30 * 8 * (576 + 192);
+  EXPECT_NEAR(sum.sensitivity / (50.5 * std::sqrt(d)), 1, 1e-8);
+  for (const uint32_t sites : {3u, 10u}) {
+    ASSERT_OK_AND_ASSIGN(const EncodingPlan plan, EncodingFor(job, sites));
+    const double h = HonestSurvivorsFor(job, sites);
+    EXPECT_TRUE(plan.integers());
+    EXPECT_FALSE(plan.rotated());
+    EXPECT_EQ(plan.sensitivity_squared(), static_cast<uint64_t>(sum.sensitivity * sum.sensitivity));
+    EXPECT_NEAR(std::sqrt(h * plan.noise().value()) / sum.sensitivity, 8, 1e-4) << sites;
+    for (size_t i = 0; i < kMetricCount; ++i) {
+      EXPECT_EQ(plan.metric_sensitivity(i), sum.metric_units);
+      EXPECT_NEAR(std::sqrt(h * plan.metric_noise(i).value()) / sum.metric_units, 40, 1e-3) << sites;
+    }
+    EXPECT_LE(plan.log2_overflow(), -60);
+  }
+  EXPECT_EQ(sum.metric_units, 838u) << "2^22 / 5000: twice the expected units of a hundred sites fit";
+}
+
+TEST(UnitSumJobTest, TheStepIsTheLearningRateOverTheExpectedUnitsAndFollowsTheSchedule) {
+  const JobSpec job = SumJob();
+  ASSERT_OK_AND_ASSIGN(const UnitSumSpec sum, UnitSumFor(job));
+  EXPECT_DOUBLE_EQ(UnitSumStep(job, sum, 0), sum.grid / 5000);
+  EXPECT_EQ(sum.largest, static_cast<uint32_t>(0.02 / (sum.grid / 5000)));
+  secagg::Offer offer;
+  offer.id.round = 7;
+  for (const char* id : {"spiffe://a/worker/1", "spiffe://b/worker/1", "spiffe://c/worker/1"})
+    offer.roster.push_back({Id(id), Digest{}});
+  offer.min_survivors = 3;
+  offer.assumed_colluding = 1;
+  ASSERT_OK_AND_ASSIGN(const EncodingPlan plan, EncodingFor(job, offer));
+  EXPECT_DOUBLE_EQ(plan.scale(), 1 / UnitSumStep(job, sum, 7));
+  EXPECT_EQ(plan.config().largest, sum.largest) << "the same integers in every round";
+  for (RoundIndex r = 0; r < job.rounds; ++r) {
+    EXPECT_NEAR(StepRateOf(job, r) / LearningRateOf(job, r), 1, 1e-3) << r;
+    const double shares = StepRateOf(job, r) * 65536;
+    EXPECT_EQ(shares, std::round(shares)) << "no machine's cosine decides its last bits";
+  }
+  JobSpec longer = job;
+  longer.rounds = 100000;
+  EXPECT_EQ(StepRateOf(longer, 99999), 1.0 / 65536);
+}
+
+TEST(UnitSumJobTest, ARoundIsChargedForExactlyTheHonestSurvivors) {
+  JobSpec job = SumJob();
+  ASSERT_OK_AND_ASSIGN(const EncodingPlan plan, EncodingFor(job, 3));
+  ASSERT_OK_AND_ASSIGN(const LedgerCharge charge, RoundCharge(job, AttemptId{}, 3));
+  EXPECT_EQ(charge.unit, PrivacyUnit::kRecord);
+  EXPECT_EQ(charge.neighbour, Neighbour::kAddRemove);
+  EXPECT_TRUE(charge.price.steps().empty());
+  const auto& terms = charge.price.curve().terms();
+  ASSERT_EQ(terms.size(), 2u) << "the sum, and two metrics of one price";
+  EXPECT_EQ(terms[0].delta2_squared, static_cast<double>(plan.sensitivity_squared()));
+  EXPECT_EQ(terms[0].shares, 2u);
+  EXPECT_EQ(terms[0].dimension, plan.config().elements);
+  EXPECT_EQ(terms[1].count, 2u);
+  // What goes into a ledger comes back from it, and is priced the same.
+  CanonicalWriter out;
+  WriteCharge(out, charge);
+  CanonicalReader in(out.bytes());
+  ASSERT_OK_AND_ASSIGN(const LedgerCharge read, ReadCharge(in));
+  EXPECT_EQ(read.price.curve().terms(), terms);
+  ASSERT_OK_AND_ASSIGN(const PrivacyStatement statement, PlanStatement(job, 1, 3));
+  EXPECT_DOUBLE_EQ(*statement.epsilon_distributed, PlanEpsilon(job, 1, 3).value());
+  EXPECT_GT(statement.epsilon_local, 1.3 * *statement.epsilon_distributed);
+  // z = 8 and metrics at 40: about a Gaussian of 8/√(1 + 2/25).
+  RdpCurve gaussian;
+  EXPECT_OK(gaussian.Add(RdpTerm{.delta2_squared = 1 + 2.0 / 25, .delta1 = 1, .share_variance = 64}));
+  EXPECT_NEAR(*statement.epsilon_distributed / EpsilonFor(gaussian, job.privacy.delta), 1, 1e-4);
+  job.metrics.noise_multiplier = 0;
+  EXPECT_TRUE(std::isinf(PlanEpsilon(job, 1, 3).value()));
+}
+
+TEST(UnitSumJobTest, FiguresOfASumAreItsRatioAndOfOthersAMean) {
+  const JobSpec job = SumJob();
+  // Three sites of half the expected units, each with full sequences and 2 nats a token.
+  const std::vector<double> sums = {3.0, 1.5};
+  EXPECT_DOUBLE_EQ(FiguresOf(job, sums, 3).mean_loss, 2);
+  EXPECT_DOUBLE_EQ(FiguresOf(job, sums, 3).tokens, 1.5 * 5000 * 256);
+  EXPECT_EQ(FiguresOf(job, std::vector<double>{30, 1}, 3).mean_loss, 8) << "its bound";
+  EXPECT_EQ(FiguresOf(job, std::vector<double>{-0.1, 1}, 3).mean_loss, 0);
+  EXPECT_EQ(FiguresOf(job, std::vector<double>{0.5, -0.1}, 3).tokens, 0);
+  EXPECT_TRUE(std::isnan(FiguresOf(job, {}, 3).mean_loss));
+  const JobSpec site = ExampleJob();
+  EXPECT_DOUBLE_EQ(FiguresOf(site, std::vector<double>{6, 3}, 3).mean_loss, 2);
+  EXPECT_DOUBLE_EQ(FiguresOf(site, std::vector<double>{6, 3}, 3).tokens, 3 * PlannedTokens(site));
 }
 
 }  // namespace

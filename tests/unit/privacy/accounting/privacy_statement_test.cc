@@ -128,5 +128,58 @@ TEST(SiteSigmaForTest, NeverGoesBelowWhatASumCanBePricedAt) {
   EXPECT_GE(SiteSigmaFor(1e6, 1e-6, 1, 1, 10, 1, 10).value(), 0.5);
 }
 
+EncodingPlan UnitPlan(double noise, double metric_noise, uint64_t elements = 10'000) {
+  EncodingConfig c;
+  c.elements = elements;
+  c.clip = c.scale = 1;
+  c.sites = 5;
+  c.rounding = Rounding::kIntegers;
+  c.unit_sensitivity = 5050;
+  c.largest = 1 << 20;
+  c.noise_stddev = noise;
+  c.metrics = {
+      {.name = MetricName::kTrainTokens, .bound = 1000, .noise_stddev = metric_noise, .sensitivity = 40}};
+  return EncodingPlan::Make(c).value();
+}
+
+TEST(UnitRoundCurveTest, PricesOneUnitsPartOfTheSumAndOfEveryMetric) {
+  const double gaussian = 2 * (5050.0 * 5050 / (2 * 3 * 9000.0 * 9000) + 1600 / (2 * 3 * 70.0 * 70));
+  EXPECT_NEAR(UnitRoundCurve(UnitPlan(9000, 70), 3)->Rdp(2) / gaussian, 1, 1e-9);
+  EXPECT_NEAR(UnitRoundCurve(UnitPlan(9000, 70), 1)->Rdp(2) / (3 * gaussian), 1, 1e-9);
+  // Of shares this small the sum is priced above a Gaussian of its variance, by the bound's second terms.
+  const RdpCurve small = UnitRoundCurve(UnitPlan(0.6, 70), 3).value();
+  EXPECT_GT(small.Rdp(2), 2 * 5050.0 * 5050 / (2 * 3 * 0.36));
+}
+
+TEST(UnitRoundCurveTest, RefusesPlansOfSitesAndSharesTooSmallToPrice) {
+  EXPECT_EQ(UnitRoundCurve(Plan(100, 500), 3).status().code(), StatusCode::kFailedPrecondition);
+  EXPECT_EQ(SiteRoundCurve(UnitPlan(9000, 70), Neighbour::kZeroOut, 3).status().code(),
+            StatusCode::kFailedPrecondition);
+  EXPECT_FALSE(UnitRoundCurve(UnitPlan(0.4, 70), 3).ok());
+  EXPECT_FALSE(UnitRoundCurve(UnitPlan(9000, 0.4), 3).ok());
+  EXPECT_TRUE(UnitRoundCurve(UnitPlan(0.4, 70), 1).ok());
+}
+
+TEST(UnitSumStatementTest, SaysBothPricesAndThatNobodyIsDrawn) {
+  const EncodingPlan plan = UnitPlan(9000, 700);
+  const PrivacyStatement s = UnitSumStatement(PrivacyUnit::kRecord, plan, 1e-6, 4, 3).value();
+  EXPECT_EQ(s.unit, PrivacyUnit::kRecord);
+  EXPECT_EQ(s.neighbour, Neighbour::kAddRemove);
+  EXPECT_EQ(s.sampler, "every record, every round (q = 1, no amplification)");
+  EXPECT_EQ(s.honest_survivors, 3U);
+  EXPECT_EQ(s.cohort, 5U);
+  const auto times = [&](uint32_t shares) {
+    return EpsilonFor(Price(UnitRoundCurve(plan, shares).value()).Times(4).value(), Neighbour::kAddRemove,
+                      1e-6);
+  };
+  EXPECT_DOUBLE_EQ(s.epsilon_local, times(1));
+  EXPECT_DOUBLE_EQ(s.epsilon_distributed.value(), times(3));
+  EXPECT_LT(*s.epsilon_distributed, s.epsilon_local);
+  EXPECT_TRUE(std::isinf(
+      UnitSumStatement(PrivacyUnit::kPerson, UnitPlan(9000, 0), 1e-6, 4, 3)->epsilon_distributed.value()))
+      << "metrics without noise";
+  EXPECT_FALSE(UnitSumStatement(PrivacyUnit::kRecord, plan, 1, 4, 3).ok());
+}
+
 }  // namespace
 }  // namespace concordat

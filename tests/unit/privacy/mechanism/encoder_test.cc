@@ -10,6 +10,7 @@
 
 #include "privacy/crypto/hash.h"
 #include "privacy/mechanism/clip.h"
+#include "privacy/mechanism/gradient_grid.h"
 #include "privacy/mechanism/rotation.h"
 
 namespace concordat {
@@ -430,6 +431,134 @@ TEST(PackedEncoderTest, RefusesNumbersThatAreNoneBeforeItRotates) {
   const Status status = Encoder::Make(Plan(Packed(1000, 1)), delta, 1, {}, Seed(1)).status();
   EXPECT_EQ(status.code(), StatusCode::kInvalidArgument);
   EXPECT_NE(Message(status).find("element 17 of 1000"), std::string_view::npos);
+}
+
+// ---- Sums over privacy units.
+
+/// A round's integers over units with gradients of d elements, clipped to 1, and the plan that they travel
+/// by. On the coarsest grid, four steps to a coordinate of a clipped gradient: rounding shows most there.
+struct UnitSumCase {
+  explicit UnitSumCase(uint64_t d, uint64_t largest, uint32_t bits = kPlainBits)
+      : grid(GradientGrid::Make({.elements = d, .clip = 1, .grid = GradientGrid::SumGrid(1, d, 1e9, bits)})
+                 .value()) {
+    EncodingConfig c = Config(d, 3);
+    c.rounding = Rounding::kIntegers;
+    c.max_weight = 1;
+    c.modulus_bits = bits;
+    c.scale = 1000;
+    c.unit_sensitivity = grid.sensitivity();
+    c.largest = largest;
+    plan = Plan(c);
+  }
+  std::vector<float> Sum(const std::vector<std::vector<float>>& units) const {
+    GridSum sum(grid);
+    for (const auto& unit : units) EXPECT_TRUE(sum.Add(unit, 1).ok());
+    std::vector<float> out(grid.config().elements);
+    EXPECT_TRUE(sum.TakeIntegers(plan.config().largest, out).ok());
+    return out;
+  }
+  /// The words of a site with these units, without noise, read as integers.
+  std::vector<int32_t> Encoded(const std::vector<std::vector<float>>& units, uint8_t seed) const {
+    std::vector<int32_t> out;
+    for (const uint32_t word : EncodeAll(Encoder::Make(plan, Sum(units), 1, {}, Seed(seed)).value()))
+      out.push_back(CentreLift(word, plan.config().modulus_bits));
+    return out;
+  }
+  GradientGrid grid;
+  EncodingPlan plan;
+};
+
+uint64_t SquaredDistance(const std::vector<int32_t>& a, const std::vector<int32_t>& b) {
+  uint64_t out = 0;
+  for (size_t i = 0; i < a.size(); ++i) {
+    const int64_t by = int64_t{a[i]} - b[i];
+    out += static_cast<uint64_t>(by * by);
+  }
+  return out;
+}
+
+// Neighbouring datasets by brute force, from what the trainer sums to what would be masked: whichever unit is
+// taken out, long or short, clamped or not, the words move by at most the plan's sensitivity. Units that are
+// far too long, and one as long as the clip allows whose coordinates all lie low in their cells, fail here
+// when the clip or the rounding to nearest is left out.
+TEST(UnitSumEncoderTest, TakingAnyUnitOutMovesTheWordsByAtMostTheSensitivity) {
+  for (const uint64_t largest : {kLargestInteger, uint64_t{7}}) {
+    for (const uint64_t d : {uint64_t{1}, uint64_t{40}, kEncodeBlockElements + 3}) {
+      const UnitSumCase sums(d, largest);
+      std::vector<std::vector<float>> units;
+      for (uint32_t u = 0; u < 6; ++u)
+        units.push_back(Weights(d, u, u % 2 == 0 ? 100.0F : 0.3F / static_cast<float>(std::sqrt(d))));
+      units.emplace_back(d);
+      for (size_t i = 0; i < d; ++i)
+        units.back()[i] = static_cast<float>((i % 2 == 0 ? 3.01 : 4.79) * sums.grid.grid());
+      const auto whole = sums.Encoded(units, 1);
+      uint64_t longest = 0;
+      for (size_t u = 0; u < units.size(); ++u) {
+        auto without = units;
+        without.erase(without.begin() + static_cast<ptrdiff_t>(u));
+        const uint64_t moved = SquaredDistance(whole, sums.Encoded(without, 2));
+        EXPECT_LE(moved, sums.plan.sensitivity_squared()) << d << " " << u << " " << largest;
+        longest = std::max(longest, moved);
+      }
+      if (largest == kLargestInteger) {
+        EXPECT_GT(static_cast<double>(longest), 0.75 * static_cast<double>(sums.plan.sensitivity_squared()))
+            << d;
+      }
+    }
+  }
+}
+
+TEST(UnitSumEncoderTest, SumsOfSitesDecodeToTheStepInEitherKindOfWords) {
+  for (const uint32_t bits : {kPlainBits, kPackedBits}) {
+    const UnitSumCase sums(500, 30'000, bits);
+    std::vector<uint32_t> total(500);
+    std::vector<double> expected(500);
+    for (uint32_t site = 0; site < 3; ++site) {
+      const std::vector<float> sum = sums.Sum({Weights(500, site), Weights(500, site + 10, 0.01F)});
+      const auto words = EncodeAll(Encoder::Make(sums.plan, sum, 1, {}, Seed(1)).value());
+      Bytes packed(VectorBytes(500, bits));
+      PackWords(words, bits, packed);
+      AddPackedWords(packed, bits, total);
+      for (size_t i = 0; i < sum.size(); ++i) expected[i] += sum[i];
+    }
+    const DecodedSum back = Decode(sums.plan, total, 3).value();
+    for (size_t i = 0; i < expected.size(); ++i)
+      ASSERT_EQ(back.mean_delta[i], static_cast<float>(expected[i] / 3000)) << i;
+  }
+}
+
+TEST(UnitSumEncoderTest, RefusesWhatNoSumOfIntegersIs) {
+  const UnitSumCase sums(100, 50);
+  const auto with = [&](float value) {
+    std::vector<float> delta(100, 7);
+    delta[42] = value;
+    return Encoder::Make(sums.plan, delta, 1, {}, Seed(1)).status();
+  };
+  EXPECT_TRUE(with(-50).ok());
+  for (const float bad : {0.5F, 50.001F, 51.0F, -51.0F, 1e30F, std::numeric_limits<float>::infinity(),
+                          std::numeric_limits<float>::quiet_NaN()}) {
+    EXPECT_EQ(with(bad).code(), StatusCode::kInvalidArgument) << bad;
+    EXPECT_NE(Message(with(bad)).find("element 42 is no integer from -50 to 50"), std::string_view::npos);
+  }
+}
+
+TEST(UnitSumEncoderTest, NoiseOfItsOwnIsAddedToEveryIntegerAndMetric) {
+  EncodingConfig c = UnitSumCase(100'000, 1000).plan.config();
+  c.noise_stddev = 20;
+  c.metrics = {
+      {.name = MetricName::kTrainTokens, .bound = 2, .scale = 1000, .noise_stddev = 30, .sensitivity = 10}};
+  const std::vector<float> delta(c.elements, -3);
+  const auto words = EncodeAll(Encoder::Make(Plan(c), delta, 1, std::vector<double>{1.5}, Seed(3)).value());
+  double squares = 0;
+  for (size_t i = 0; i < delta.size(); ++i) {
+    const double noise = static_cast<int32_t>(words[i]) + 3;
+    squares += noise * noise;
+  }
+  // Six standard deviations of an estimate of a variance from so many draws.
+  EXPECT_NEAR(squares / static_cast<double>(c.elements) / 400, 1,
+              6 * std::sqrt(2.0 / static_cast<double>(c.elements)));
+  EXPECT_NEAR(static_cast<int32_t>(words.back()), 1500, 10 * 30);
+  EXPECT_NE(words.back(), 1500U);
 }
 
 }  // namespace

@@ -234,5 +234,68 @@ TEST(MetricNameTest, TextsAreReadBackAndOthersRefused) {
   EXPECT_EQ(ParseMetricName("accuracy").status().code(), StatusCode::kInvalidArgument);
 }
 
+// ---- Sums over privacy units.
+
+EncodingConfig UnitSum() {
+  EncodingConfig c = Good();
+  c.rounding = Rounding::kIntegers;
+  c.scale = 1e6;
+  c.unit_sensitivity = 50'500.25;
+  c.largest = 1'000'000;
+  c.metrics = {
+      {.name = MetricName::kTrainTokens, .bound = 2, .scale = 5000, .noise_stddev = 9, .sensitivity = 100}};
+  return c;
+}
+
+TEST(UnitSumPlanTest, SensitivityIsOneUnitsAndNothingIsAddedForRounding) {
+  const EncodingPlan plan = EncodingPlan::Make(UnitSum()).value();
+  EXPECT_TRUE(plan.integers());
+  EXPECT_EQ(plan.sensitivity_squared(), static_cast<uint64_t>(50'500.25 * 50'500.25));
+  EXPECT_EQ(plan.metric_sensitivity(0), 100U);
+  EXPECT_EQ(plan.scale(), 1e6);
+  EncodingConfig packed = UnitSum();
+  packed.modulus_bits = kPackedBits;
+  packed.largest = 500'000;
+  EXPECT_FALSE(EncodingPlan::Make(packed)->rotated()) << "its integers would not stay integers";
+}
+
+TEST(UnitSumPlanTest, OverflowIsOfWhatEachIntegerIsClampedTo) {
+  EncodingConfig c = UnitSum();
+  c.noise_stddev = c.metrics[0].noise_stddev = 0;
+  c.modulus_bits = kPackedBits;
+  c.largest = ((1U << 23) - 1) / 10;
+  EXPECT_EQ(EncodingPlan::Make(c)->log2_overflow(), -std::numeric_limits<double>::infinity());
+  c.largest += 1;
+  EXPECT_EQ(EncodingPlan::Make(c).status().code(), StatusCode::kInvalidArgument);
+  c.modulus_bits = kPlainBits;
+  EXPECT_TRUE(EncodingPlan::Make(c).ok());
+}
+
+TEST(UnitSumPlanTest, RefusesEachValueThatMakesNoSense) {
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  const std::vector<std::function<void(EncodingConfig&)>> bad = {
+      [](auto& c) { c.unit_sensitivity = 0; },
+      [](auto& c) { c.unit_sensitivity = -1; },
+      [&](auto& c) { c.unit_sensitivity = nan; },
+      [](auto& c) { c.unit_sensitivity = 0x1p32; },
+      [](auto& c) { c.unit_sensitivity = 0.5; },
+      [](auto& c) { c.largest = 0; },
+      [](auto& c) { c.largest = kLargestInteger + 1; },
+      [](auto& c) { c.scale = 0; },
+      [](auto& c) { c.max_weight = 2; },
+      [](auto& c) { c.metrics[0].sensitivity = 10'001; },
+      [](auto& c) { c.rounding = Rounding::kStochastic; },
+      [](auto& c) {
+        c.rounding = Rounding::kStochastic;
+        c.unit_sensitivity = 0;
+      },
+  };
+  for (size_t i = 0; i < bad.size(); ++i) {
+    EncodingConfig c = UnitSum();
+    bad[i](c);
+    EXPECT_EQ(EncodingPlan::Make(c).status().code(), StatusCode::kInvalidArgument) << "case " << i;
+  }
+}
+
 }  // namespace
 }  // namespace concordat

@@ -240,5 +240,67 @@ TEST(GridSumTest, RefusesWrongSizesWeightsAndDivisors) {
     EXPECT_EQ(sum.Finish(Seed(1), divisor, out).code(), StatusCode::kInvalidArgument);
 }
 
+std::vector<float> Integers(GridSum& sum, uint64_t largest = 1 << 24) {
+  std::vector<float> out(sum.grid().config().elements);
+  const Status status = sum.TakeIntegers(largest, out);
+  EXPECT_TRUE(status.ok()) << status;
+  return out;
+}
+
+TEST(GridSumTest, IntegersAreTheSumWithoutNoiseAndLeaveItEmpty) {
+  const uint64_t d = GridSum::kBlockElements + 100;
+  GridSum plain(Grid(d, 50, 0, 1)), noisy(Grid(d, 50, 3, 1));
+  for (uint64_t unit = 0; unit < 3; ++unit) {
+    ASSERT_TRUE(plain.Add(Vector(d, unit, 1000), 1).ok());
+    ASSERT_TRUE(noisy.Add(Vector(d, unit, 1000), 1).ok());
+  }
+  const std::vector<float> integers = Integers(noisy);
+  EXPECT_EQ(integers, Finish(plain)) << "whatever noise the grid is for";
+  EXPECT_EQ(noisy.units(), 0U);
+  EXPECT_EQ(Integers(noisy), std::vector<float>(d, 0));
+}
+
+TEST(GridSumTest, IntegersAreLinearInTheUnitsAndClampedOneByOne) {
+  const uint64_t d = 1000;
+  const auto sum = [&](std::initializer_list<uint64_t> units, uint64_t largest) {
+    GridSum s(Grid(d, 3, 0, GradientGrid::SumGrid(3, d, 0, 32)), ManyThreads);
+    for (const uint64_t unit : units) EXPECT_TRUE(s.Add(Vector(d, unit, unit), 1).ok());
+    return Integers(s, largest);
+  };
+  const auto one = sum({1, 2}, 1 << 24), two = sum({5}, 1 << 24), all = sum({1, 2, 5}, 1 << 24);
+  const auto clamped = sum({1, 2, 5}, 40);
+  size_t cut = 0;
+  for (size_t i = 0; i < d; ++i) {
+    ASSERT_EQ(all[i], one[i] + two[i]) << i;
+    ASSERT_EQ(clamped[i], std::clamp(all[i], -40.0F, 40.0F)) << i;
+    cut += clamped[i] != all[i];
+  }
+  EXPECT_GT(cut, 0U);
+  EXPECT_LT(cut, d);
+}
+
+TEST(GridSumTest, IntegersNeedRoomAndABoundThatFloatsHold) {
+  GridSum sum(Grid(10, 1));
+  std::vector<float> out(10), small(9);
+  EXPECT_EQ(sum.TakeIntegers(5, small).code(), StatusCode::kInvalidArgument);
+  EXPECT_EQ(sum.TakeIntegers(0, out).code(), StatusCode::kInvalidArgument);
+  EXPECT_EQ(sum.TakeIntegers((1 << 24) + 1, out).code(), StatusCode::kInvalidArgument);
+}
+
+TEST(GradientGridTest, GridOfASumAddsOnePercentAndLeavesNoiseItsRoom) {
+  for (const uint64_t d : {100UL, 200'000UL, 40'000'000UL}) {
+    const double root = std::sqrt(static_cast<double>(d));
+    const GradientGrid quiet = Grid(d, 2, 0, GradientGrid::SumGrid(2, d, 0, 32));
+    EXPECT_NEAR(quiet.sensitivity() / (50.5 * root), 1, 1e-8);
+    for (const double z : {0.5, 8.0, 15.0}) {
+      const GradientGrid grid = Grid(d, 2, 0, GradientGrid::SumGrid(2, d, z, 32));
+      EXPECT_LE(z * grid.sensitivity(), 0x1p20) << d << " " << z;
+      EXPECT_LE(grid.sensitivity() * grid.grid(), 2 * (1 + 0.5 / 4 + 1e-6))
+          << "rounding costs at most an eighth";
+    }
+    EXPECT_GE(GradientGrid::SumGrid(2, d, 8, 24), GradientGrid::SumGrid(2, d, 8, 32));
+  }
+}
+
 }  // namespace
 }  // namespace concordat

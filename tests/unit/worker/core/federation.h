@@ -31,10 +31,11 @@ namespace concordat::worker::testing {
 inline Instant At(int64_t ms) { return Instant(Millis(1'790'000'000'000 + ms)); }
 inline Secret32 SeedFor(std::string_view text) { return Secret32(crypto::Sha256(AsBytes(text)).bytes); }
 
-/// \param extra lines in its privacy section
-/// \param section a section more
+/// \param extra lines of its privacy section; when they say `noise: distributed`, a job of one sum over
+/// records \param section a section more
 inline std::string JobText(const Digest& charter, std::string_view extra = "noise_multiplier: 0.05",
                            std::string_view section = "") {
+  const bool sum = extra.find("noise: distributed") != std::string_view::npos;
   return fmt::format(R"(name: small
 seed: 7
 charter: {}
@@ -49,7 +50,7 @@ adapter:
   alpha: 8
   targets: [q_proj, v_proj]
 training:
-  local_steps: 4
+  {}
   batch_sequences: 1
   sequence_tokens: 64
   learning_rate: 0.001
@@ -63,8 +64,7 @@ cohort:
   attempts_per_round: 3
   wait: 30s
 privacy:
-  unit: site
-  noise: local
+  {}
   clip: 1.0
   {}
   delta: 0.00001
@@ -75,7 +75,9 @@ server:
   learning_rate: 1.0
 {}
 )",
-                     charter.hex(), crypto::Sha256(AsBytes("tiny model")).hex(), extra, section);
+                     charter.hex(), crypto::Sha256(AsBytes("tiny model")).hex(),
+                     sum ? "local_steps: 1\n  optimizer: sgd" : "local_steps: 4",
+                     sum ? "unit: record" : "unit: site\n  noise: local", extra, section);
 }
 
 /// A certificate authority with one leaf.
@@ -294,6 +296,7 @@ class Region {
   std::vector<sandbox::ToTrainer> told;  // everything the trainer was told
   sandbox::Ready::Lockdown lockdown = sandbox::Ready::Lockdown::kFull;
   float delta_value = 0.01f;
+  std::optional<sandbox::RoundSums> sums;
   double bits_per_byte = 1.25;
   bool hold_training = false;
   bool training_fails = false;
@@ -341,7 +344,7 @@ class Region {
       if (training_fails) return Said(sandbox::Failed{13, "no memory"});
       auto delta = std::make_shared<const std::vector<float>>(layout_->delta_elements(), delta_value);
       auto answer = [this, delta] {
-        return core->OnTrainer(TrainerSaid{sandbox::Trained{2.5, 256, 256, 1, 4}, delta}, now);
+        return core->OnTrainer(TrainerSaid{sandbox::Trained{2.5, 256, 256, 1, 4, sums}, delta}, now);
       };
       if (hold_training)
         held_ = answer;

@@ -1,5 +1,8 @@
 #include "worker/core/worker_core.h"
 
+#include <cmath>
+#include <functional>
+
 #include "tests/unit/worker/core/federation.h"
 
 namespace concordat::worker {
@@ -927,6 +930,99 @@ TEST(WorkerCoreTest, AnswersAPing) {
   f.regions[0]->Receive(Ping{41});
   ASSERT_EQ(f.regions[0]->Sent<Pong>().size(), 1u);
   EXPECT_EQ(f.regions[0]->Sent<Pong>()[0].sequence, 41u);
+}
+
+// ---- Sums over records, whose noise the sites share.
+
+constexpr std::string_view kSumPrivacy =
+    "noise: distributed\n  noise_multiplier: 0.05\n  unit_clip: 0.5\n  sampling_rate: 1\n  expected_units: 5";
+
+/// Four regions with such a job, whose trainers answer with integers.
+struct SumFederation : Federation {
+  SumFederation() : Federation(kSumPrivacy) {
+    for (auto& region : regions) {
+      region->policy.privacy.noise = {policy::NoisePlacement::kLocal, policy::NoisePlacement::kDistributed};
+      region->card.privacy.unit = PrivacyUnit::kRecord;
+      region->delta_value = -3000;
+      region->sums = sandbox::RoundSums{70'000, 140'000};
+    }
+  }
+};
+
+TEST(UnitSumCoreTest, IntegersGetTheirShareOfNoiseAndAreChargedForTheHonest) {
+  SumFederation f;
+  f.PlayFirstAttempt();
+  ASSERT_EQ(f.round().phase(), secagg::CoordinatorPhase::kDone);
+  ASSERT_OK_AND_ASSIGN(const EncodingPlan plan, policy::EncodingFor(f.job.spec, f.round().offer()));
+  ASSERT_OK_AND_ASSIGN(const LedgerCharge charge, policy::RoundCharge(f.job.spec, f.round().offer()));
+  const uint64_t d = f.layout.delta_elements();
+  for (auto& region : f.regions) {
+    ASSERT_EQ(region->ledger->entries().size(), 1u);
+    EXPECT_EQ(region->ledger->entries()[0].charge.price.curve().terms(), charge.price.curve().terms());
+    EXPECT_EQ(region->ledger->entries()[0].charge.unit, PrivacyUnit::kRecord);
+    ASSERT_EQ(region->encoded.size(), 1u);
+    double squares = 0;
+    for (uint64_t i = 0; i < d; ++i)
+      squares += std::pow(static_cast<int32_t>(region->encoded[0][i]) + 3000.0, 2);
+    EXPECT_NEAR(squares / static_cast<double>(d) / plan.noise().value(), 1,
+                6 * std::sqrt(2.0 / static_cast<double>(d)));
+    const auto* train = std::get_if<sandbox::Train>(&region->told.back());
+    ASSERT_TRUE(train != nullptr && train->privacy && train->privacy->sum);
+    EXPECT_EQ(train->privacy->sum->largest, plan.config().largest);
+    EXPECT_EQ(train->local_steps, 1u);
+    const auto* prepare = std::get_if<sandbox::Prepare>(&region->told[1]);
+    ASSERT_NE(prepare, nullptr);
+    EXPECT_TRUE(prepare->may_be_empty);
+  }
+  const DecodedSum decoded = f.Decoded();
+  double mean = 0;
+  for (const float v : decoded.mean_delta) mean += v;
+  const double noise = std::sqrt(plan.noise().value() / 4) / plan.scale();
+  EXPECT_NEAR(mean / static_cast<double>(d), -3000 / plan.scale(),
+              6 * noise / std::sqrt(static_cast<double>(d)));
+  ASSERT_EQ(decoded.metric_sums.size(), 2u);
+  const double units[] = {70'000, 140'000};
+  for (size_t i = 0; i < 2; ++i)
+    EXPECT_NEAR(decoded.metric_sums[i] * plan.config().metrics[i].scale, 4 * units[i],
+                6 * std::sqrt(4 * plan.metric_noise(i).value()));
+}
+
+TEST(UnitSumCoreTest, WhatIsNoSumOfIntegersIsNeitherChargedNorSent) {
+  const std::vector<std::function<void(Region&)>> cases = {
+      [](Region& r) { r.delta_value = 0.5f; }, [](Region& r) { r.delta_value = 1e9f; },
+      [](Region& r) { r.delta_value = std::nanf(""); }, [](Region& r) { r.sums.reset(); }};
+  for (size_t i = 0; i < cases.size(); ++i) {
+    SumFederation f;
+    Region& region = *f.regions[0];
+    cases[i](region);
+    f.PlayFirstAttempt();
+    EXPECT_EQ(region.Sent<Dropout>().back().code, DropoutCode::kTrainerFailed) << i;
+    EXPECT_TRUE(region.ledger->entries().empty()) << i;
+    EXPECT_TRUE(region.encoded.empty()) << i;
+    EXPECT_EQ(f.round().phase(), secagg::CoordinatorPhase::kDone) << i;
+  }
+}
+
+TEST(UnitSumCoreTest, FewerThanTheSurvivorsThatNoiseWasCountedOnOpenNothing) {
+  SumFederation f;
+  f.regions[0]->hold_training = f.regions[1]->hold_training = true;
+  f.PlayFirstAttempt();
+  ASSERT_EQ(f.round().phase(), secagg::CoordinatorPhase::kInput);
+  EXPECT_EQ(f.regions[3]->ledger->entries().size(), 1u);
+  f.Timeout();
+  f.Run();
+  EXPECT_EQ(f.round().phase(), secagg::CoordinatorPhase::kAborted) << "two of at least three";
+  for (auto& region : f.regions) EXPECT_TRUE(region->Sent<secagg::Signed<secagg::Unmask>>().empty());
+  EXPECT_EQ(f.regions[3]->ledger->entries().size(), 1u) << "what was paid stays paid";
+}
+
+TEST(UnitSumCoreTest, ARegionThatAllowsLocalNoiseAloneDoesNotTakePart) {
+  SumFederation f;
+  f.regions[1]->policy.privacy.noise = {policy::NoisePlacement::kLocal};
+  f.StartAll();
+  f.Notify();
+  EXPECT_EQ(f.regions[0]->Sent<JobAnswer>().back().verdict, Verdict::kEligible);
+  EXPECT_EQ(f.regions[1]->Sent<JobAnswer>().back().verdict, Verdict::kRefused);
 }
 
 }  // namespace

@@ -47,6 +47,7 @@ std::vector<FromTrainer> TrainerMessages() {
           Prepared{},
           TrainerProgress{500, 301.5, 2.25},
           Trained{2.5, 1000, 2000, 3.5, 8},
+          Trained{2.5, 1000, 2000, 3.5, 1, RoundSums{-7, 1LL << 40}},
           Evaluated{1.25, 0.01, 20, 30000, 4},
           Evaluated{1.25, 0.01, 20, 30000, 4, UnitSums{-3, 1 << 30}},
           Failed{9, "no documents"}};
@@ -58,12 +59,19 @@ Train PrivateTrain(UnitPrivacy::Unit unit) {
   return m;
 }
 
+Train SumTrain() {
+  Train m = PrivateTrain(UnitPrivacy::Unit::kPerson);
+  m.privacy->sum = UnitSum{0.015625, 4'000'000, 838};
+  return m;
+}
+
 std::vector<ToTrainer> WorkerMessages() {
   return {SampleConfigure(),
           SamplePrepare(),
           Train{7, 2, 8, 1, 1e-4, 0.01, 0.95, 1},
           PrivateTrain(UnitPrivacy::Unit::kPerson),
           PrivateTrain(UnitPrivacy::Unit::kRecord),
+          SumTrain(),
           Evaluate{true, 100},
           Evaluate{false, 0, UnitBounds{UnitPrivacy::Unit::kPerson, 512, 4, 16}},
           Stop{}};
@@ -145,6 +153,28 @@ TEST(ChannelTest, RefusesPrivacyOfAnUnknownUnitOrWithNumbersThatAreNotFinite) {
       EXPECT_EQ(DecodeToTrainer(Encode(ToTrainer(bad))).status().code(), StatusCode::kInvalidArgument);
     }
   }
+}
+
+TEST(ChannelTest, SumsOverUnitsKeepTheirValues) {
+  const auto train = DecodeToTrainer(Encode(ToTrainer(SumTrain())));
+  ASSERT_TRUE(train.ok()) << train.status();
+  const auto& p = std::get<Train>(*train).privacy;
+  ASSERT_TRUE(p.has_value() && p->sum.has_value());
+  EXPECT_EQ(p->unit, UnitPrivacy::Unit::kPerson);
+  EXPECT_EQ(p->sum->grid, 0.015625);
+  EXPECT_EQ(p->sum->largest, 4'000'000u);
+  EXPECT_EQ(p->sum->metric_units, 838u);
+  const auto trained =
+      DecodeFromTrainer(Encode(FromTrainer(Trained{0, 0, 0, 0, 1, RoundSums{-7, 1LL << 40}})));
+  ASSERT_TRUE(trained.ok());
+  EXPECT_EQ(std::get<Trained>(*trained).sums->loss, -7);
+  EXPECT_EQ(std::get<Trained>(*trained).sums->targets, 1LL << 40);
+  Prepare prepare = SamplePrepare();
+  prepare.may_be_empty = true;
+  EXPECT_TRUE(std::get<Prepare>(*DecodeToTrainer(Encode(ToTrainer(prepare)))).may_be_empty);
+  Train bad = SumTrain();
+  bad.privacy->sum->grid = std::nan("");
+  EXPECT_EQ(DecodeToTrainer(Encode(ToTrainer(bad))).status().code(), StatusCode::kInvalidArgument);
 }
 
 TEST(ChannelTest, RefusesAPersonFieldThatIsTooLong) {

@@ -8,6 +8,7 @@
 #include <limits>
 
 #include "privacy/crypto/ctr_stream.h"
+#include "privacy/mechanism/gradient_grid.h"
 #include "tests/support/status_matchers.h"
 #include "tests/unit/worker/train/random_model.h"
 
@@ -70,7 +71,7 @@ class PrivateRoundTest : public ::testing::Test {
                                 .delta = 1e-5};
   }
   std::unique_ptr<Engine> MakeEngine() {
-    auto engine = Engine::Create(model_, AllTargets(2, 2),
+    auto engine = Engine::Create(*source_, AllTargets(2, 2),
                                  {.threads = 1, .dtype = EngineOptions::Dtype::kF32, .max_tokens = 64});
     EXPECT_OK(engine);
     EXPECT_OK((*engine)->SetAdapter(RandomAdapter((*engine)->layout())));
@@ -120,6 +121,7 @@ class PrivateRoundTest : public ::testing::Test {
   }
 
   RandomModel model_{kShape, kVocab, true};
+  RandomModel* source_ = &model_;
   sandbox::Train task_;
 };
 
@@ -367,6 +369,160 @@ TEST_F(PrivateRoundTest, RefusesNumbersOutOfRange) {
   EXPECT_THAT(MakeStatus(examples), HasStatus(StatusCode::kInvalidArgument, "physical batch"));
   task_.privacy.reset();
   EXPECT_EQ(MakeStatus(examples).code(), StatusCode::kInvalidArgument);
+}
+
+// ---- A round that is one sum.
+
+class UnitSumRoundTest : public PrivateRoundTest {
+ protected:
+  void SetUp() override {
+    PrivateRoundTest::SetUp();
+    task_.local_steps = 1;
+    task_.privacy->sampling_rate = 1;
+    task_.privacy->clip = 0.01;
+    elements_ = AdapterLayout::Make(kShape, AllTargets(2, 2))->delta_elements();
+    task_.privacy->sum = sandbox::UnitSum{GradientGrid::SumGrid(0.01, elements_, 0, 32), 1 << 24, 100};
+  }
+  double Sensitivity() const {
+    return GradientGrid::Make({.elements = elements_, .clip = 0.01, .grid = task_.privacy->sum->grid})
+        ->sensitivity();
+  }
+  PrivateRound::Sum Sum(const std::vector<model::Example>& examples) {
+    const auto engine = MakeEngine();
+    const std::vector<float> before = Adapter(*engine);
+    crypto::CtrRandom random(Seed(1));
+    auto round = PrivateRound::Make(*engine, examples, task_, kSequenceTokens, random);
+    EXPECT_OK(round);
+    if (!round.ok()) return {};
+    auto sum = (*round)->TakeSum();
+    EXPECT_OK(sum);
+    EXPECT_EQ(Adapter(*engine), before) << "no step is taken";
+    figures_ = (*round)->figures();
+    return sum.ok() ? *std::move(sum) : PrivateRound::Sum{};
+  }
+
+  uint64_t elements_ = 0;
+  PrivateRound::Figures figures_;
+};
+
+TEST_F(UnitSumRoundTest, IsLinearInItsUnitsAndGoesDownhill) {
+  const std::vector<model::Example> all = Examples(0);
+  const std::vector<model::Example> some(all.begin(), all.begin() + 5), others(all.begin() + 5, all.end());
+  const PrivateRound::Sum whole = Sum(all), first = Sum(some), second = Sum(others);
+  ASSERT_EQ(whole.descent.size(), elements_);
+  for (size_t i = 0; i < elements_; ++i)
+    ASSERT_EQ(whole.descent[i], first.descent[i] + second.descent[i]) << i;
+  EXPECT_EQ(whole.tokens, 10 * kRecords);
+  // Without a clip in its way a unit's part is its gradient on the grid.
+  task_.privacy->clip = 1e3;
+  task_.privacy->sum->grid = 1e-4;
+  const std::vector<model::Example> one(all.begin(), all.begin() + 1);
+  const PrivateRound::Sum single = Sum(one);
+  const auto engine = MakeEngine();
+  const Sequence s{one[0].tokens, one[0].target};
+  ASSERT_OK(engine->TrainStep({&s, 1}, false, 0));
+  std::vector<float> gradient(elements_);
+  ASSERT_OK(engine->GetGradient(gradient));
+  for (size_t i = 0; i < elements_; ++i)
+    ASSERT_NEAR(single.descent[i] * 1e-4, -gradient[i] / 9, 0.51e-4) << i;
+}
+
+// Brute force over neighbours: each unit taken out once.
+TEST_F(UnitSumRoundTest, OneUnitMovesItByNoMoreThanItsSensitivity) {
+  for (const bool persons : {false, true}) {
+    task_.privacy->unit = persons ? UnitPrivacy::Unit::kPerson : UnitPrivacy::Unit::kRecord;
+    const std::vector<model::Example> all = Examples(kPersons);
+    const PrivateRound::Sum whole = Sum(all);
+    double longest = 0;
+    for (size_t out = 0; out < (persons ? kPersons : kRecords); ++out) {
+      std::vector<model::Example> without = all;
+      std::erase_if(without,
+                    [&](const model::Example& e) { return (persons ? e.person : e.document) == Owner(out); });
+      ASSERT_LT(without.size(), all.size());
+      const PrivateRound::Sum less = Sum(without);
+      double squares = 0;
+      for (size_t i = 0; i < elements_; ++i)
+        squares += std::pow(double{whole.descent[i]} - less.descent[i], 2);
+      EXPECT_LE(std::sqrt(squares), Sensitivity()) << out;
+      longest = std::max(longest, std::sqrt(squares));
+      for (const int64_t moved :
+           {whole.figures.loss - less.figures.loss, whole.figures.targets - less.figures.targets}) {
+        EXPECT_GT(moved, 0);
+        EXPECT_LE(moved, task_.privacy->sum->metric_units);
+      }
+    }
+    EXPECT_GT(longest, 0.9 * Sensitivity()) << "the clip was not at work";
+  }
+}
+
+TEST_F(UnitSumRoundTest, FiguresAreSumsInStepsOfAUnitsBound) {
+  const PrivateRound::Sum sum = Sum(Examples(0));
+  // Nine of sixteen targets each; 100 steps for sixteen.
+  EXPECT_EQ(sum.figures.targets, std::llround(kRecords * 9 * 100 / 16.0));
+  EXPECT_EQ(figures_.target_tokens, 9 * kRecords);
+  const double loss = figures_.mean_loss * 9 * kRecords;
+  EXPECT_NEAR(static_cast<double>(sum.figures.loss), loss * 100 / (20 * 16), 0.51);
+}
+
+TEST_F(UnitSumRoundTest, RepeatsItselfWhateverItsSourceAndClampsEachInteger) {
+  const std::vector<model::Example> examples = Examples(0);
+  const PrivateRound::Sum one = Sum(examples), same = Sum(examples);
+  EXPECT_EQ(one.descent, same.descent);
+  task_.privacy->sum->largest = 20;
+  const PrivateRound::Sum clamped = Sum(examples);
+  EXPECT_NE(clamped.descent, one.descent);
+  for (size_t i = 0; i < elements_; ++i)
+    ASSERT_EQ(clamped.descent[i], std::clamp(one.descent[i], -20.0F, 20.0F)) << i;
+}
+
+TEST_F(UnitSumRoundTest, NobodyIsASumOfZeros) {
+  const PrivateRound::Sum sum = Sum({});
+  EXPECT_EQ(sum.descent, std::vector<float>(elements_, 0));
+  EXPECT_EQ(sum.figures.loss, 0);
+  EXPECT_EQ(sum.figures.targets, 0);
+  EXPECT_EQ(figures_.mean_loss, 0);
+}
+
+TEST_F(UnitSumRoundTest, UnitsWhoseGradientIsNoNumberAreLeftOut) {
+  RandomModel untied(kShape, kVocab, false);
+  source_ = &untied;
+  std::vector<model::Example> examples = Examples(0);
+  for (model::Example& e : examples)
+    for (int32_t& token : e.tokens) token = std::max(token, 1);
+  const PrivateRound::Sum clean = Sum({examples.begin() + 1, examples.end()});
+  untied.poisoned = "model.embed_tokens.weight";  // token 0
+  examples[0].tokens[4] = 0;
+  const PrivateRound::Sum sum = Sum(examples);
+  EXPECT_EQ(sum.descent, clean.descent);
+  EXPECT_EQ(sum.figures.loss, clean.figures.loss);
+  EXPECT_EQ(sum.figures.targets, clean.figures.targets);
+}
+
+TEST_F(UnitSumRoundTest, RefusesWhatIsNoSumOfEveryUnit) {
+  const std::vector<model::Example> examples = Examples(0);
+  const auto refused = [&](std::function<void(sandbox::Train&)> spoil, const std::string& why) {
+    const sandbox::Train good = task_;
+    spoil(task_);
+    EXPECT_THAT(MakeStatus(examples), HasStatus(StatusCode::kInvalidArgument, why));
+    task_ = good;
+  };
+  refused([](sandbox::Train& t) { t.local_steps = 2; }, "one step");
+  refused([](sandbox::Train& t) { t.privacy->sampling_rate = 0.999; }, "expected sampling rate 1");
+  refused([](sandbox::Train& t) { t.privacy->sum->grid = 0; }, "grid");
+  refused([](sandbox::Train& t) { t.privacy->sum->grid = std::nan(""); }, "grid");
+  refused([](sandbox::Train& t) { t.privacy->sum->largest = 0; }, "largest integer");
+  refused([](sandbox::Train& t) { t.privacy->sum->largest = (1 << 24) + 1; }, "largest integer");
+  refused([](sandbox::Train& t) { t.privacy->sum->metric_units = 0; }, "figures");
+  refused([](sandbox::Train& t) { t.privacy->delta = 1.0 / kRecords; }, "delta is not below one over");
+  const auto engine = MakeEngine();
+  crypto::CtrRandom random(Seed(1));
+  auto round = PrivateRound::Make(*engine, examples, task_, kSequenceTokens, random);
+  ASSERT_OK(round);
+  EXPECT_EQ((*round)->Step(0, 1).status().code(), StatusCode::kFailedPrecondition);
+  task_.privacy->sum.reset();
+  auto steps = PrivateRound::Make(*engine, examples, task_, kSequenceTokens, random);
+  ASSERT_OK(steps);
+  EXPECT_EQ((*steps)->TakeSum().status().code(), StatusCode::kFailedPrecondition);
 }
 
 }  // namespace

@@ -8,6 +8,7 @@
 #include "aggregation/initial_adapter.h"
 #include "privacy/crypto/ctr_stream.h"
 #include "privacy/crypto/hash.h"
+#include "privacy/mechanism/gradient_grid.h"
 #include "tests/support/fake_clock.h"
 #include "tests/support/status_matchers.h"
 #include "tests/support/temp_dir.h"
@@ -234,6 +235,67 @@ TEST_F(TrainerPrivateTest, ARefusedRoundLeavesTheTrainerReadyForTheNext) {
   ASSERT_OK_AND_ASSIGN(const Trainer::Round one, trainer.TrainRound(task_, adapter_, quiet));
   ASSERT_OK_AND_ASSIGN(const Trainer::Round same, trainer.TrainRound(task_, adapter_, quiet));
   EXPECT_EQ(one.delta, same.delta) << "without privacy a round repeats itself, whatever came before";
+}
+
+sandbox::UnitSum OneSum(uint64_t elements) {
+  return {GradientGrid::SumGrid(1, elements, 0, 32), 1 << 24, 100};
+}
+
+TEST_F(TrainerPrivateTest, ASumIsHandedOutInIntegersWithItsFigures) {
+  task_.local_steps = 1;
+  task_.privacy->sampling_rate = 1;
+  task_.privacy->sum = OneSum(layout_->delta_elements());
+  ASSERT_OK_AND_ASSIGN(const Trainer::Round round, Round(1));
+  ASSERT_OK_AND_ASSIGN(const Trainer::Round same, Round(2));
+  EXPECT_EQ(round.delta, same.delta) << "there is nothing to draw";
+  ASSERT_EQ(round.delta.size(), layout_->delta_elements());
+  for (const float v : round.delta) ASSERT_EQ(v, std::trunc(v));
+  EXPECT_TRUE(std::any_of(round.delta.begin(), round.delta.end(), [](float v) { return v != 0; }));
+  ASSERT_TRUE(round.summary.sums.has_value());
+  EXPECT_GT(round.summary.sums->loss, 0);
+  EXPECT_GT(round.summary.sums->targets, 0);
+  EXPECT_EQ(round.summary.steps, 1u);
+  ASSERT_FALSE(heard_.empty());
+  EXPECT_EQ(heard_.back().permille, 1000u);
+  task_.privacy->sum.reset();
+  ASSERT_OK_AND_ASSIGN(const Trainer::Round steps, Round(1));
+  EXPECT_FALSE(steps.summary.sums.has_value());
+}
+
+TEST_F(TrainerPrivateTest, AStepAlongASumLowersTheLoss) {
+  task_.local_steps = 1;
+  task_.privacy->sampling_rate = 1;
+  task_.privacy->sum = OneSum(layout_->delta_elements());
+  OsRandom random;
+  Trainer trainer(clock_, random);
+  ASSERT_OK(trainer.Open(configure_));
+  ASSERT_OK(trainer.Prepare(prepare_));
+  const auto quiet = [](const sandbox::TrainerProgress&) {};
+  ASSERT_OK_AND_ASSIGN(const sandbox::Evaluated base, trainer.Evaluate({true, 0}, adapter_, quiet));
+  ASSERT_OK_AND_ASSIGN(const Trainer::Round round, trainer.TrainRound(task_, adapter_, quiet));
+  const auto step = static_cast<float>(0.05 * task_.privacy->sum->grid / 48);
+  std::vector<float> moved = adapter_;
+  for (const AdapterTensor& t : layout_->tensors())
+    for (uint64_t k = 0; t.trained && k < t.elements(); ++k)
+      moved[t.offset + k] += step * round.delta[t.delta_offset + k];
+  ASSERT_OK_AND_ASSIGN(const sandbox::Evaluated after, trainer.Evaluate({true, 0}, moved, quiet));
+  EXPECT_LT(after.bits_per_byte, base.bits_per_byte);
+}
+
+TEST_F(TrainerPrivateTest, ARegionWithNothingToTrainOnHandsInZerosWhereTheJobAllowsIt) {
+  configure_.held_out_permille = 1000;
+  EXPECT_THAT(Round(), HasStatus(StatusCode::kInvalidArgument, "anything to train on"));
+  prepare_.may_be_empty = true;
+  ASSERT_OK_AND_ASSIGN(const Trainer::Round noise, Round());
+  EXPECT_TRUE(std::any_of(noise.delta.begin(), noise.delta.end(), [](float v) { return v != 0; }));
+  task_.local_steps = 1;
+  task_.privacy->sampling_rate = 1;
+  task_.privacy->sum = OneSum(layout_->delta_elements());
+  ASSERT_OK_AND_ASSIGN(const Trainer::Round zeros, Round());
+  EXPECT_EQ(zeros.delta, std::vector<float>(layout_->delta_elements(), 0));
+  EXPECT_EQ(zeros.summary.sums->targets, 0);
+  task_.privacy.reset();
+  EXPECT_THAT(Round(), HasStatus(StatusCode::kFailedPrecondition, "anything to train on"));
 }
 
 }  // namespace
