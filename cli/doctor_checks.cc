@@ -15,6 +15,7 @@
 
 #include "cli/context.h"
 #include "cli/doctor_trainer.h"
+#include "cli/trainer_interview.h"
 #include "common/files.h"
 #include "policy/pairwise_key_files.h"
 #include "privacy/crypto/x509.h"
@@ -44,14 +45,6 @@ Instant EndOf(const path& certificate) {
     return leaf.not_after();
   };
   return read().value_or(Instant::max());
-}
-
-/// The trainer that a worker without `trainer:` would start: beside this program, as they are installed.
-path TrainerOf(const policy::WorkerConfig& config) {
-  if (!config.trainer.empty()) return config.trainer;
-  std::error_code error;
-  const path self = std::filesystem::read_symlink("/proc/self/exe", error);
-  return self.parent_path() / "concordat-trainer";
 }
 
 /// `folder`, or the nearest one above it that is there: what is made later lies on its disk.
@@ -91,23 +84,6 @@ bool HasDocuments(const path& data) {
 bool WorkerRuns(const path& state) {
   const FileDescriptor lock(::open((state / "lock").c_str(), O_RDWR | O_CLOEXEC));
   return lock.valid() && ::flock(lock.get(), LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK;
-}
-
-sandbox::Configure ConfigureOf(const policy::WorkerConfig& config, const policy::RegionPolicy& policy,
-                               const policy::DatasetCard& card, const Digest& split_key,
-                               const Digest& base_model) {
-  sandbox::Configure configure;
-  configure.base_model = config.base_model.string();
-  configure.base_model_sha256 = base_model;
-  configure.dataset = card.path.string();
-  configure.dataset_kind = card.kind == policy::DatasetCard::Kind::kText ? 1 : 0;
-  configure.split_key = split_key;
-  if (card.privacy.unit == PrivacyUnit::kPerson) configure.person_field = card.person_id_field;
-  configure.held_out_permille = card.held_out_permille;
-  configure.device = config.device;
-  configure.threads = config.threads;
-  configure.sandbox_required = policy.sandbox == policy::SandboxMode::kRequired;
-  return configure;
 }
 
 struct FreeAddresses {
@@ -301,6 +277,12 @@ void Doctor::CheckData() {
   Add(key.status(), "split_key", card_->split_key.string(),
       "concordat region init makes one, of mode 0600; never change it later");
   if (key.ok()) split_key_ = *key;
+  const auto canary_key = worker::ReadCanaryKey(*card_);
+  if (canary_key.ok()) canary_key_ = *canary_key;
+  if (card_->canaries.count == 0) return;
+  Add(canary_key.status(), "canary_key",
+      fmt::format("{}, {} canaries", card_->canaries.key.string(), card_->canaries.count),
+      "concordat region canaries makes one, of mode 0600; never change it later");
 }
 
 void Doctor::CheckModel(const policy::WorkerConfig& config) {
@@ -329,15 +311,16 @@ void Doctor::CheckTrainer(const policy::WorkerConfig& config) {
     return Add(Level::kFail, "trainer", trainer.string() + " is not there or not executable",
                "install concordat-trainer beside concordat-worker, or set trainer in the worker's file");
   }
-  if (!policy_ || !card_ || !split_key_ || !base_model_) {
+  if (!policy_ || !card_ || !split_key_ || !canary_key_ || !base_model_) {
     return Add(Level::kWarn, "trainer", trainer.string() + ": not started", "mend what failed above first");
   }
   if (WorkerRuns(config.state)) {
     return Add(Level::kOk, "trainer",
                trainer.string() + ": not started, the worker runs and has its own (concordat status)");
   }
-  const auto trial =
-      TryTrainer(trainer, ConfigureOf(config, *policy_, *card_, *split_key_, *base_model_), kTrainerPatience);
+  const auto trial = TryTrainer(
+      trainer, worker::ConfigureTrainer(config, *policy_, *card_, {*split_key_, *canary_key_}, *base_model_),
+      kTrainerPatience);
   if (trial.status().code() == StatusCode::kDeadlineExceeded) {
     return Add(Level::kWarn, "trainer", fmt::format("{}: {}", trainer.string(), Message(trial.status())),
                "a large model or dataset takes longer; else look at what it does");

@@ -65,7 +65,7 @@ class Doctor {
   // What the worker's files say, where they read.
   std::optional<policy::RegionPolicy> policy_;
   std::optional<policy::DatasetCard> card_;
-  std::optional<Digest> split_key_, base_model_;
+  std::optional<Digest> split_key_, canary_key_, base_model_;
 };
 
 }  // namespace concordat::cli

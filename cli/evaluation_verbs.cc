@@ -2,6 +2,7 @@
 #include <memory>
 
 #include "cli/evaluation.h"
+#include "cli/leak.h"
 #include "cli/price.h"
 #include "cli/report.h"
 #include "common/files.h"
@@ -10,12 +11,22 @@ namespace concordat::cli {
 namespace {
 
 struct EvalOptions {
-  std::string job, rounds = "last";
+  std::string job, rounds = "last", leak, worker;
+  double confidence = 0.95;
   uint32_t documents = 1000;
   uint32_t wait_seconds = 1800;
 };
 
 Status RunEval(Context& context, const EvalOptions& options) {
+  if (!options.leak.empty()) {
+    if (!options.job.empty())
+      return InvalidArgument("--leak takes a folder of `adapter pull`, and no job besides");
+    if (options.worker.empty())
+      return InvalidArgument("--worker is missing: the file of the region whose records are looked for");
+    return RunLeakAudit(context, {options.leak, options.worker, options.documents, options.confidence});
+  }
+  if (options.job.empty())
+    return InvalidArgument("job is required, or --leak FOLDER (concordat eval --help)");
   ASSIGN_OR_RETURN(const auto client, Client::Connect(context));
   ASSIGN_OR_RETURN(const JobId job, client->FindJob(options.job));
   ASSIGN_OR_RETURN(const Evaluation evaluation,
@@ -99,12 +110,22 @@ void AddEvaluationVerbs(CLI::App& app, Context& context) {
     CLI::App* verb = app.add_subcommand("eval", "base and federated model on every region's held-out text");
     verb->footer(
         "Example: concordat --config operator.yaml eval smollm2-manuals --rounds all\n"
-        "Each region computes its own cell and charges it to its own ledger.");
-    verb->add_option("job", o->job, "job id, its first digits, its name, or its file")->required();
+        "Each region computes its own cell and charges it to its own ledger.\n"
+        "Example: concordat eval --leak adapter --worker hospital-de/worker.yaml\n"
+        "In a region, without a coordinator: does this adapter give away what it was trained on here?");
+    verb->add_option("job", o->job, "job id, its first digits, its name, or its file");
+    CLI::Option* leak = verb->add_option(
+        "--leak", o->leak, "in a region: a folder of `adapter pull`, held against the region's own records");
+    verb->add_option("--worker", o->worker, "with --leak: the worker's file")->needs(leak);
+    verb->add_option("--confidence", o->confidence, "with --leak: of the audited epsilon")
+        ->needs(leak)
+        ->check(CLI::Range(0.5, 0.999999))
+        ->capture_default_str();
     verb->add_option("--rounds", o->rounds, "last, or all: one row for each round's adapter")
         ->check(CLI::IsMember({"last", "all"}))
         ->capture_default_str();
-    verb->add_option("--documents", o->documents, "held-out documents in each region, at most")
+    verb->add_option("--documents", o->documents,
+                     "held-out documents in each region, at most; with --leak also of those trained on")
         ->check(CLI::Range(1, 1000000))
         ->capture_default_str();
     verb->add_option("--wait", o->wait_seconds, "seconds to wait for regions")

@@ -6,6 +6,7 @@
 #include "common/clock.h"
 #include "common/files.h"
 #include "common/random.h"
+#include "policy/dataset_card.h"
 #include "policy/node_config.h"
 #include "policy/pairwise_key_files.h"
 #include "policy/region_init.h"
@@ -143,6 +144,35 @@ Status RunPairwiseKey(Context& context, const PairwiseKeyOptions& options) {
   return OkStatus();
 }
 
+struct CanaryOptions {
+  std::string folder;
+  uint32_t count = 256;
+};
+
+/// Only the key: canaries are made from it in the trainer, and never written anywhere.
+Status RunCanaries(Context& context, const CanaryOptions& options) {
+  const std::filesystem::path key = std::filesystem::path(options.folder) / "canary.key";
+  std::error_code error;
+  if (std::filesystem::exists(key, error)) {
+    return AlreadyExists(
+        "{} is there already: with another key the canaries that adapters were trained on could not be "
+        "looked "
+        "for any more",
+        key.string());
+  }
+  OsRandom random;
+  const Secret32 secret = random.Seed();
+  RETURN_IF_ERROR(WriteFileAtomically(key, secret.view(), 0600));
+  context.output.Say(fmt::format("made {}: it never leaves the region, and is never changed", key.string()));
+  context.output.Say("  next: add to dataset-card.yaml, then restart the worker:");
+  context.output.Say("    canaries:");
+  context.output.Say("      key: canary.key");
+  context.output.Say(fmt::format("      count: {}", options.count));
+  context.output.Say("  and after a job: concordat eval --leak ADAPTER --worker worker.yaml");
+  context.output.Json({{"key", key.string()}, {"count", options.count}});
+  return OkStatus();
+}
+
 }  // namespace
 
 void AddRegionVerbs(CLI::App& app, Context& context) {
@@ -189,6 +219,19 @@ void AddRegionVerbs(CLI::App& app, Context& context) {
                     "file to make (default: in FOLDER/pairwise, named after the peer); never written over");
     key->callback([&context, options] {
       context.run = [&context, options] { return RunPairwiseKey(context, *options); };
+    });
+  }
+  {
+    auto options = std::make_shared<CanaryOptions>();
+    CLI::App* canaries = region->add_subcommand(
+        "canaries", "a key for made-up records that `eval --leak` looks for in adapters");
+    canaries->footer("Example: concordat region canaries hospital-de --count 256");
+    canaries->add_option("folder", options->folder, "the region's folder")->required();
+    canaries->add_option("--count", options->count, "canaries; a fair coin plants each or not")
+        ->check(CLI::Range(policy::kFewestCanaries, policy::kMostCanaries))
+        ->capture_default_str();
+    canaries->callback([&context, options] {
+      context.run = [&context, options] { return RunCanaries(context, *options); };
     });
   }
   CLI::App* coordinator = app.add_subcommand("coordinator", "make and renew a coordinator's identity");

@@ -85,6 +85,10 @@ StatusOr<DatasetCard> ParseDatasetCard(std::string_view text, std::string_view f
   card.licence = root.Text("licence", 128);
   card.held_out_permille = static_cast<uint32_t>(root.Integer("held_out_permille", 0, 999));
   card.split_key = ReadPath(root, "split_key", folder);
+  if (YamlMap canaries = root.MapOr("canaries"); canaries.present()) {
+    card.canaries.key = ReadPath(canaries, "key", folder);
+    card.canaries.count = static_cast<uint32_t>(canaries.Integer("count", kFewestCanaries, kMostCanaries));
+  }
   if (file.clean() && card.privacy.unit == PrivacyUnit::kPerson && card.person_id_field.empty()) {
     root.Mistake("person_id_field",
                  "missing; a budget for each person needs the field that names the person");

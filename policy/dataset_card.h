@@ -21,6 +21,10 @@ std::string_view DataClassName(DataClass data_class);
 enum class BudgetPeriod : uint8_t { kNone, kYearly };
 std::string_view BudgetPeriodName(BudgetPeriod period);
 
+/// How many canaries a dataset may have, when it has any.
+inline constexpr uint32_t kFewestCanaries = 8;
+inline constexpr uint32_t kMostCanaries = 10'000;
+
 /// One file per dataset; configs/dataset-card.yaml is the commented example.
 struct DatasetCard {
   enum class Kind : uint8_t { kJsonl, kText };
@@ -48,6 +52,11 @@ struct DatasetCard {
   std::string licence;
   uint32_t held_out_permille = 0;   // share of documents kept for evaluation
   std::filesystem::path split_key;  // file of 32 bytes that decides each document's side
+  /// Made-up records that `eval --leak` looks for; a fair coin plants each among the training records or not.
+  struct Canaries {
+    uint32_t count = 0;         // 0: none
+    std::filesystem::path key;  // file of 32 bytes that they and their coins are made from
+  } canaries;
 
   PrivacyBudget budget() const {
     return {privacy.unit, NeighbourOf(privacy.unit), privacy.epsilon, privacy.delta};

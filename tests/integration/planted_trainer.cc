@@ -75,6 +75,7 @@ class PlantedTrainer {
     Say(sandbox::Trained{1.5, 100, 100, 0.1, train.local_steps}, sealed->get());
   }
   void Handle(const sandbox::Evaluate&) { Say(sandbox::Evaluated{2, 0.1, 1, 100, 0.1}); }
+  void Handle(const sandbox::Audit&) { Say(sandbox::Audited{}); }
   void Handle(const sandbox::Stop&) {}
 
   sandbox::Channel channel_{FileDescriptor(3)};

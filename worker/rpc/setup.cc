@@ -6,6 +6,7 @@
 #include "common/files.h"
 #include "policy/ledger_mark.h"
 #include "policy/pairwise_key_files.h"
+#include "worker/model/canaries.h"
 #include "worker/model/weight_source.h"
 #include "worker/rpc/worker_shell.h"
 #include "worker/sandbox/lockdown.h"
@@ -25,10 +26,10 @@ bool Within(const std::filesystem::path& inner, const std::filesystem::path& out
 
 Status CheckApart(const policy::WorkerConfig& config, const policy::DatasetCard& card) {
   const std::filesystem::path ledger_anchor = policy::LedgerAnchorPath(config.anchor);
-  const std::filesystem::path* kept[] = {&config.key,      &config.state,         &config.ledger,
-                                         &config.receipts, &config.policy,        &config.anchor,
-                                         &config.seal_key, &ledger_anchor,        &config.socket,
-                                         &config.log,      &config.pairwise_keys, &card.split_key};
+  const std::filesystem::path* kept[] = {
+      &config.key,           &config.state,    &config.ledger,    &config.receipts, &config.policy,
+      &config.anchor,        &config.seal_key, &ledger_anchor,    &config.socket,   &config.log,
+      &config.pairwise_keys, &card.split_key,  &card.canaries.key};
   const std::vector<std::filesystem::path> runtime = sandbox::RuntimePaths();
   for (const std::filesystem::path* path : kept) {
     if (path->empty()) continue;
@@ -36,7 +37,8 @@ Status CheckApart(const policy::WorkerConfig& config, const policy::DatasetCard&
       return InvalidArgument(
           "scratch {}: the trainer may write there, and {} lies in it: give it a folder of its own",
           config.scratch.string(), path->string());
-    if (path != &card.split_key && Within(*path, card.path))
+    const bool for_trainer = path == &card.split_key || path == &card.canaries.key;
+    if (!for_trainer && Within(*path, card.path))
       return InvalidArgument("dataset {}: the trainer may read there, and {} lies in it: move one of them",
                              card.path.string(), path->string());
     if (Within(*path, config.base_model))
@@ -66,6 +68,32 @@ StatusOr<Digest> ReadSplitKey(const std::filesystem::path& path) {
   return *key;
 }
 
+StatusOr<Digest> ReadCanaryKey(const policy::DatasetCard& card) {
+  if (card.canaries.count == 0) return Digest{};
+  return ReadSplitKey(card.canaries.key);
+}
+
+sandbox::Configure ConfigureTrainer(const policy::WorkerConfig& config, const policy::RegionPolicy& policy,
+                                    const policy::DatasetCard& card, const TrainerSecrets& secrets,
+                                    const Digest& base_model) {
+  static_assert(policy::kFewestCanaries == model::kFewestCanaries &&
+                policy::kMostCanaries == model::kMostCanaries);
+  sandbox::Configure configure;
+  configure.base_model = config.base_model.string();
+  configure.base_model_sha256 = base_model;
+  configure.dataset = card.path.string();
+  configure.dataset_kind = card.kind == policy::DatasetCard::Kind::kText ? 1 : 0;
+  if (card.privacy.unit == PrivacyUnit::kPerson) configure.person_field = card.person_id_field;
+  configure.split_key = secrets.split_key;
+  configure.held_out_permille = card.held_out_permille;
+  configure.canaries = card.canaries.count;
+  configure.canary_key = secrets.canary_key;
+  configure.device = config.device;
+  configure.threads = config.threads;
+  configure.sandbox_required = policy.sandbox == policy::SandboxMode::kRequired;
+  return configure;
+}
+
 StatusOr<WorkerSetup> LoadSetup(const std::string& config_path, Instant now) {
   WorkerSetup setup;
   ASSIGN_OR_RETURN(setup.config, policy::LoadWorkerConfig(config_path));
@@ -90,7 +118,8 @@ StatusOr<WorkerSetup> LoadSetup(const std::string& config_path, Instant now) {
   if (!config.pairwise_keys.empty()) {
     ASSIGN_OR_RETURN(setup.pairwise, policy::LoadPairwiseKeys(config.pairwise_keys, setup.self));
   }
-  ASSIGN_OR_RETURN(setup.split_key, ReadSplitKey(setup.card.split_key));
+  ASSIGN_OR_RETURN(setup.secrets.split_key, ReadSplitKey(setup.card.split_key));
+  ASSIGN_OR_RETURN(setup.secrets.canary_key, ReadCanaryKey(setup.card));
   ASSIGN_OR_RETURN(setup.base_model, model::HashModel(config.base_model));
   ASSIGN_OR_RETURN(const auto weights, model::OpenWeights(config.base_model));
   setup.base_shape = weights->config().shape;

@@ -4,6 +4,8 @@
 #include "common/bytes.h"
 #include "policy/dataset_card.h"
 #include "policy/node_config.h"
+#include "policy/region_policy.h"
+#include "worker/sandbox/channel.h"
 
 namespace concordat::worker {
 
@@ -15,6 +17,19 @@ Status CheckApart(const policy::WorkerConfig& config, const policy::DatasetCard&
 
 /// The key that splits documents: 32 bytes. PermissionDenied when others may read it.
 StatusOr<Digest> ReadSplitKey(const std::filesystem::path& path);
+/// The key that the dataset's canaries are made from, read as the split key is; zero when it has none.
+StatusOr<Digest> ReadCanaryKey(const policy::DatasetCard& card);
+
+/// What only files of the region hold, and what of them a trainer needs.
+struct TrainerSecrets {
+  Digest split_key;
+  Digest canary_key;  // zero without canaries
+};
+/// What a region's trainer is told first, whoever starts it: the same model, data, split and canaries.
+/// \param base_model SHA-256 that the model must have. The scratch folder is left to the caller.
+sandbox::Configure ConfigureTrainer(const policy::WorkerConfig& config, const policy::RegionPolicy& policy,
+                                    const policy::DatasetCard& card, const TrainerSecrets& secrets,
+                                    const Digest& base_model);
 
 }  // namespace concordat::worker
 

@@ -108,18 +108,9 @@ Status WorkerShell::MakeCore() {
   params.base_model = setup_.base_model;
   params.base_shape = setup_.base_shape;
   params.pairwise = std::move(setup_.pairwise);  // the core has the only copy
-  sandbox::Configure& configure = params.desk.configure;
-  configure.base_model = setup_.config.base_model.string();
-  configure.base_model_sha256 = setup_.base_model;
-  configure.dataset = setup_.card.path.string();
-  configure.dataset_kind = setup_.card.kind == policy::DatasetCard::Kind::kText ? 1 : 0;
-  if (setup_.card.privacy.unit == PrivacyUnit::kPerson) configure.person_field = setup_.card.person_id_field;
-  configure.split_key = setup_.split_key;
-  configure.held_out_permille = setup_.card.held_out_permille;
-  configure.device = setup_.config.device;
-  configure.threads = setup_.config.threads;
-  configure.sandbox_required = setup_.policy.sandbox == policy::SandboxMode::kRequired;
-  configure.scratch = setup_.config.scratch.string();
+  params.desk.configure =
+      ConfigureTrainer(setup_.config, setup_.policy, setup_.card, setup_.secrets, setup_.base_model);
+  params.desk.configure.scratch = setup_.config.scratch.string();
   std::vector<std::string> broken;
   std::vector<RoundSeal> sealed = rounds_->Load(&broken);
   for (const std::string& name : broken)

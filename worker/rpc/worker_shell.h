@@ -12,6 +12,7 @@
 #include "worker/rpc/region_service.h"
 #include "worker/rpc/round_store.h"
 #include "worker/rpc/session.h"
+#include "worker/rpc/setup.h"
 #include "worker/rpc/trainer_process.h"
 #include "worker/rpc/transfers.h"
 #include "worker/rpc/worker_journal.h"
@@ -29,8 +30,8 @@ struct WorkerSetup {
   std::string key_pem;  // for TLS
   Digest base_model;
   ModelShape base_shape;
-  Digest split_key;
   secagg::PairwiseKeys pairwise;
+  TrainerSecrets secrets;
   std::string address;            // of the coordinator
   std::filesystem::path trainer;  // the program
   bool accept_rollback = false;   // the operator has put the state folder back from a copy, and says so

@@ -33,12 +33,14 @@ enum class Kind : uint8_t {
   kTrain = 3,
   kEvaluate = 4,
   kStop = 5,
+  kAudit = 6,
   kReady = 129,
   kPrepared = 130,
   kProgress = 131,
   kTrained = 132,
   kEvaluated = 133,
   kFailed = 134,
+  kAudited = 135,
 };
 
 void Put(CanonicalWriter& out, const ModelShape& shape) {
@@ -100,6 +102,8 @@ void Write(CanonicalWriter& out, const Configure& m) {
   out.Text(m.person_field);
   out.Put(m.split_key);
   out.U32(m.held_out_permille);
+  out.U32(m.canaries);
+  out.Put(m.canary_key);
   out.Text(m.device);
   out.U32(m.threads);
   out.U8(m.dtype);
@@ -172,6 +176,13 @@ void Write(CanonicalWriter& out, const Evaluate& m) {
   out.U32(m.bounds->bit_units);
 }
 
+void Write(CanonicalWriter& out, const Audit& m) {
+  Start(out, Kind::kAudit);
+  out.U32(m.max_documents);
+  out.F64(m.delta);
+  out.F64(m.confidence);
+}
+
 void Write(CanonicalWriter& out, const Stop&) { Start(out, Kind::kStop); }
 
 void Write(CanonicalWriter& out, const Ready& m) {
@@ -218,6 +229,37 @@ void Write(CanonicalWriter& out, const Evaluated& m) {
   out.I64(m.sums->bytes);
 }
 
+void Put(CanonicalWriter& out, const audit::Membership& m) {
+  out.U32(m.members);
+  out.U32(m.non_members);
+  out.F64(m.auc);
+  out.F64(m.standard_error);
+  out.Bool(m.tpr_at_1_percent.has_value());
+  if (m.tpr_at_1_percent) out.F64(*m.tpr_at_1_percent);
+}
+
+void Put(CanonicalWriter& out, const audit::Exposure& m) {
+  out.U32(m.planted);
+  out.U32(m.references);
+  for (double v : {m.mean, m.median, m.most, m.flag}) out.F64(v);
+}
+
+void Put(CanonicalWriter& out, const audit::OneRunAudit& m) {
+  for (uint32_t v : {m.canaries, m.guesses, m.correct}) out.U32(v);
+  for (double v : {m.delta, m.confidence, m.epsilon, m.ceiling}) out.F64(v);
+}
+
+void Write(CanonicalWriter& out, const Audited& m) {
+  Start(out, Kind::kAudited);
+  out.Bool(m.membership.has_value());
+  if (m.membership) Put(out, *m.membership);
+  out.Bool(m.exposure.has_value());
+  if (m.exposure) Put(out, *m.exposure);
+  out.Bool(m.one_run.has_value());
+  if (m.one_run) Put(out, *m.one_run);
+  out.F64(m.seconds);
+}
+
 void Write(CanonicalWriter& out, const Failed& m) {
   Start(out, Kind::kFailed);
   out.U8(m.code);
@@ -241,6 +283,8 @@ Configure ReadConfigure(CanonicalReader& in) {
   m.split_key = in.Hash();
   m.held_out_permille = in.U32();
   if (m.held_out_permille > 1000) in.Fail("more held out than there is");
+  m.canaries = in.U32();
+  m.canary_key = in.Hash();
   m.device = in.Text(kMaxDevice);
   m.threads = in.U32();
   m.dtype = Code(in, 2, "an unknown number type");
@@ -321,6 +365,48 @@ Evaluate ReadEvaluate(CanonicalReader& in) {
   return m;
 }
 
+Audit ReadAudit(CanonicalReader& in) {
+  Audit m;
+  m.max_documents = in.U32();
+  m.delta = Finite(in);
+  m.confidence = Finite(in);
+  return m;
+}
+
+audit::Membership ReadMembership(CanonicalReader& in) {
+  audit::Membership m;
+  m.members = in.U32();
+  m.non_members = in.U32();
+  m.auc = Finite(in);
+  m.standard_error = Finite(in);
+  if (in.Bool()) m.tpr_at_1_percent = Finite(in);
+  return m;
+}
+
+audit::Exposure ReadExposure(CanonicalReader& in) {
+  audit::Exposure m;
+  m.planted = in.U32();
+  m.references = in.U32();
+  for (double* v : {&m.mean, &m.median, &m.most, &m.flag}) *v = Finite(in);
+  return m;
+}
+
+audit::OneRunAudit ReadOneRun(CanonicalReader& in) {
+  audit::OneRunAudit m;
+  for (uint32_t* v : {&m.canaries, &m.guesses, &m.correct}) *v = in.U32();
+  for (double* v : {&m.delta, &m.confidence, &m.epsilon, &m.ceiling}) *v = Finite(in);
+  return m;
+}
+
+Audited ReadAudited(CanonicalReader& in) {
+  Audited m;
+  if (in.Bool()) m.membership = ReadMembership(in);
+  if (in.Bool()) m.exposure = ReadExposure(in);
+  if (in.Bool()) m.one_run = ReadOneRun(in);
+  m.seconds = Finite(in);
+  return m;
+}
+
 Failed ReadFailed(CanonicalReader& in) {
   Failed m;
   m.code = Code(in, 16, "an unknown status code");
@@ -359,6 +445,9 @@ StatusOr<ToTrainer> DecodeToTrainer(ByteView bytes) {
     case Kind::kEvaluate:
       message = ReadEvaluate(in);
       break;
+    case Kind::kAudit:
+      message = ReadAudit(in);
+      break;
     case Kind::kStop:
       break;
     default:
@@ -385,6 +474,9 @@ StatusOr<FromTrainer> DecodeFromTrainer(ByteView bytes) {
       break;
     case Kind::kEvaluated:
       message = ReadEvaluated(in);
+      break;
+    case Kind::kAudited:
+      message = ReadAudited(in);
       break;
     case Kind::kFailed:
       message = ReadFailed(in);

@@ -10,6 +10,9 @@
 #include "aggregation/adapter_layout.h"
 #include "common/files.h"
 #include "common/status.h"
+#include "privacy/audit/exposure.h"
+#include "privacy/audit/membership.h"
+#include "privacy/audit/one_run.h"
 
 // What the trainer (data, no network) and the worker (network, no data) may say to each other: this closed
 // set, over one inherited SOCK_SEQPACKET socketpair, weights in sealed memfds passed beside a message. No
@@ -25,9 +28,11 @@ struct Configure {
   std::string person_field;  // of each record, names its person; empty: persons are not told apart
   Digest split_key;          // keyed hash that splits documents
   uint32_t held_out_permille = 0;
-  std::string device;    // "cpu" or "cuda:N"
-  uint32_t threads = 0;  // 0: all
-  uint8_t dtype = 0;     // 0: by the machine, 1: f32, 2: bf16
+  uint32_t canaries = 0;  // made-up records to plant (model::MakeCanaries); 0: none
+  Digest canary_key;      // that they are made from
+  std::string device;     // "cpu" or "cuda:N"
+  uint32_t threads = 0;   // 0: all
+  uint8_t dtype = 0;      // 0: by the machine, 1: f32, 2: bf16
   bool sandbox_required = true;
   std::string scratch;  // the only folder the trainer may write, may be empty
 };
@@ -92,6 +97,13 @@ struct Evaluate {
   std::optional<UnitBounds> bounds = std::nullopt;  // asks for UnitSums; all documents are read then
 };
 
+/// Command to trainer, with an adapter in a memfd: what does it give away of single records?
+struct Audit {
+  uint32_t max_documents = 0;  // of members, and as many of those held out; 0: all
+  double delta = 0;            // of the bound on epsilon
+  double confidence = 0;       // of the bound on epsilon, 0 to 1, neither of them
+};
+
 /// Worker to trainer: end after the answer that is due.
 struct Stop {};
 
@@ -148,6 +160,15 @@ struct Evaluated {
   std::optional<UnitSums> sums = std::nullopt;
 };
 
+/// Trainer to command: figures over many records and canaries, exact. They stay in the region; of no record
+/// and no canary is told how it scored. What there are too few records for is left out.
+struct Audited {
+  std::optional<audit::Membership> membership;
+  std::optional<audit::Exposure> exposure;  // none without canaries
+  std::optional<audit::OneRunAudit> one_run;
+  double seconds = 0;
+};
+
 /// Trainer to worker: the last command failed. The text is made by our code from names and counts, never
 /// data.
 struct Failed {
@@ -155,8 +176,8 @@ struct Failed {
   std::string what;  // at most 1000 bytes
 };
 
-using ToTrainer = std::variant<Configure, Prepare, Train, Evaluate, Stop>;
-using FromTrainer = std::variant<Ready, Prepared, TrainerProgress, Trained, Evaluated, Failed>;
+using ToTrainer = std::variant<Configure, Prepare, Train, Evaluate, Audit, Stop>;
+using FromTrainer = std::variant<Ready, Prepared, TrainerProgress, Trained, Evaluated, Audited, Failed>;
 
 /// A message with the sealed memfd that came beside it, if any.
 template <typename T>

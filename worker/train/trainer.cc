@@ -8,7 +8,7 @@
 #include "common/canonical.h"
 #include "privacy/crypto/hash.h"
 #include "worker/model/batch_plan.h"
-#include "worker/model/chat.h"
+#include "worker/train/leak_audit.h"
 #include "worker/train/private_round.h"
 
 namespace concordat::train {
@@ -138,8 +138,13 @@ StatusOr<sandbox::Ready> Trainer::Open(const sandbox::Configure& configure) {
   ASSIGN_OR_RETURN(model::Dataset dataset, model::ReadDataset(configure.dataset, {}, configure.person_field));
   sandbox::Ready ready;
   ready.train_bytes = dataset.bytes;
+  const model::DocumentKind kind = dataset.kind;
   const Secret32 key{std::span<const uint8_t, 32>(configure.split_key.bytes)};
   ASSIGN_OR_RETURN(split_, model::SplitDataset(std::move(dataset), key, configure.held_out_permille));
+  const Secret32 canary_key{std::span<const uint8_t, 32>(configure.canary_key.bytes)};
+  ASSIGN_OR_RETURN(canaries_, model::MakeCanaries(canary_key, configure.canaries, kind, key,
+                                                  !configure.person_field.empty()));
+  model::Plant(canaries_, split_.train);
   ready.shape = weights_->config().shape;
   ready.train_documents = split_.train.size();
   ready.held_out_documents = split_.held_out.size();
@@ -155,15 +160,12 @@ Status Trainer::Prepare(const sandbox::Prepare& prepare) {
     return InvalidArgument("sequence_tokens: expected at most the model's context of {}, got {}",
                            weights_->config().context_length, prepare.sequence_tokens);
   }
-  std::optional<model::ChatTemplate> chat;
   const auto& documents = split_.train.empty() ? split_.held_out : split_.train;
   if (!documents.empty() && documents.front().kind == model::DocumentKind::kMessages) {
-    ASSIGN_OR_RETURN(chat, model::ChatTemplate::Make(*tokenizer_));
+    ASSIGN_OR_RETURN(chat_, model::ChatTemplate::Make(*tokenizer_));
   }
-  const model::ChatTemplate* known = chat.has_value() ? &*chat : nullptr;
-  ASSIGN_OR_RETURN(train_, model::MakeExamples(*tokenizer_, known, split_.train, prepare.sequence_tokens));
-  ASSIGN_OR_RETURN(held_out_,
-                   model::MakeExamples(*tokenizer_, known, split_.held_out, prepare.sequence_tokens));
+  ASSIGN_OR_RETURN(train_, ExamplesOf(split_.train, prepare.sequence_tokens));
+  ASSIGN_OR_RETURN(held_out_, ExamplesOf(split_.held_out, prepare.sequence_tokens));
   if (train_.examples.empty() && !prepare.may_be_empty)
     return InvalidArgument("the dataset has no document with anything to train on");
   engine_.reset();  // the old one's memory first
@@ -175,6 +177,11 @@ Status Trainer::Prepare(const sandbox::Prepare& prepare) {
   ASSIGN_OR_RETURN(engine_, Engine::Create(*weights_, prepare.adapter, options));
   prepared_ = prepare;
   return OkStatus();
+}
+
+StatusOr<model::ExampleSet> Trainer::ExamplesOf(std::span<const model::Document> documents,
+                                                uint32_t sequence_tokens) const {
+  return model::MakeExamples(*tokenizer_, chat_ ? &*chat_ : nullptr, documents, sequence_tokens);
 }
 
 StatusOr<Trainer::Round> Trainer::TrainRound(const sandbox::Train& task, std::span<const float> adapter,
@@ -287,6 +294,41 @@ StatusOr<sandbox::Evaluated> Trainer::Evaluate(const sandbox::Evaluate& task, st
   out.documents = chosen.size();
   out.seconds = progress.seconds();
   if (units) out.sums = units->Clipped();
+  return out;
+}
+
+StatusOr<sandbox::Audited> Trainer::Audit(const sandbox::Audit& task, std::span<const float> adapter,
+                                          const OnProgress& say) {
+  if (engine_ == nullptr) return FailedPrecondition("audit came before prepare");
+  std::set<Digest> planted;
+  std::vector<model::Document> documents;
+  for (const model::Canary& canary : canaries_.canaries) {
+    if (canary.trained_on) planted.insert(canary.document.digest);
+    documents.push_back(canary.document);
+  }
+  documents.insert(documents.end(), canaries_.references.begin(), canaries_.references.end());
+  ASSIGN_OR_RETURN(const model::ExampleSet canaries, ExamplesOf(documents, prepared_.sequence_tokens));
+
+  LeakSubjects subjects;
+  const uint32_t most = task.max_documents;
+  for (size_t i : FirstOfEachDocument(train_, 0)) {
+    if (most != 0 && subjects.members.size() == most) break;
+    if (!planted.contains(train_.examples[i].document)) subjects.members.push_back(&train_.examples[i]);
+  }
+  for (size_t i : FirstOfEachDocument(held_out_, most))
+    subjects.non_members.push_back(&held_out_.examples[i]);
+  std::map<Digest, size_t> number;
+  for (size_t i = 0; i < documents.size(); ++i) number[documents[i].digest] = i;
+  for (const model::Example& e : canaries.examples) subjects.owner.push_back(number[e.document]);
+  subjects.planted = &canaries;
+  subjects.set = &canaries_;
+
+  const size_t sequences = subjects.members.size() + subjects.non_members.size() + canaries.examples.size();
+  Progress progress(clock_, 2 * sequences, say);
+  ASSIGN_OR_RETURN(sandbox::Audited out,
+                   AuditLeaks(*engine_, adapter, subjects, task,
+                              [&](const StepResult& result) { progress.Done(result); }));
+  out.seconds = progress.seconds();
   return out;
 }
 

@@ -9,6 +9,8 @@
 
 #include "common/clock.h"
 #include "common/random.h"
+#include "worker/model/canaries.h"
+#include "worker/model/chat.h"
 #include "worker/model/dataset.h"
 #include "worker/model/examples.h"
 #include "worker/model/tokenizer.h"
@@ -29,7 +31,8 @@ class Trainer {
   /// round. Both outlive this.
   Trainer(const Clock& clock, RandomSource& random) : clock_(clock), random_(random) {}
 
-  /// Opens model and dataset, checks the model's hash, splits the documents. Call it once, locked down.
+  /// Opens model and dataset, checks the model's hash, splits the documents, plants the region's canaries.
+  /// Call it once, locked down.
   /// PermissionDenied when the model's SHA-256 is another; other errors as OpenWeights and ReadDataset give
   /// them.
   StatusOr<sandbox::Ready> Open(const sandbox::Configure& configure);
@@ -61,6 +64,13 @@ class Trainer {
   StatusOr<sandbox::Evaluated> Evaluate(const sandbox::Evaluate& task, std::span<const float> adapter,
                                         const OnProgress& progress);
 
+  /// Holds `adapter` against the base model on documents that were trained on, on held-out ones and on the
+  /// region's canaries (AuditLeaks); of each document its first sequence, the first `max_documents` of either
+  /// side in the order of their keyed digests. FailedPrecondition before Prepare; InvalidArgument when there
+  /// is nothing to compare, or delta or confidence is no probability.
+  StatusOr<sandbox::Audited> Audit(const sandbox::Audit& task, std::span<const float> adapter,
+                                   const OnProgress& progress);
+
   uint64_t adapter_elements() const { return engine_ == nullptr ? 0 : engine_->layout().adapter_elements(); }
   std::string Description() const { return engine_ == nullptr ? "" : engine_->Description(); }
 
@@ -71,6 +81,8 @@ class Trainer {
   StatusOr<sandbox::Trained> TrainPrivately(const sandbox::Train& task, const OnProgress& say);
   StatusOr<Round> TakeSum(const sandbox::Train& task, const OnProgress& say);
   StatusOr<std::vector<float>> DeltaSince(std::span<const float> adapter) const;
+  StatusOr<model::ExampleSet> ExamplesOf(std::span<const model::Document> documents,
+                                         uint32_t sequence_tokens) const;
 
   const Clock& clock_;
   RandomSource& random_;
@@ -78,6 +90,8 @@ class Trainer {
   std::unique_ptr<model::WeightSource> weights_;
   std::unique_ptr<model::Tokenizer> tokenizer_;
   model::DatasetSplit split_;
+  model::CanarySet canaries_;
+  std::optional<model::ChatTemplate> chat_;  // where the dataset holds conversations
   sandbox::Prepare prepared_;
   std::unique_ptr<Engine> engine_;
   model::ExampleSet train_;

@@ -100,6 +100,11 @@ class Session {
     ASSIGN_OR_RETURN(const sandbox::Evaluated evaluated, trainer_.Evaluate(evaluate, adapter, progress_));
     return Say(evaluated);
   }
+  Status Handle(const sandbox::Audit& audit, int fd) {
+    ASSIGN_OR_RETURN(const std::vector<float> adapter, FloatsOf(fd, trainer_.adapter_elements()));
+    ASSIGN_OR_RETURN(const sandbox::Audited audited, trainer_.Audit(audit, adapter, progress_));
+    return Say(audited);
+  }
   Status Handle(const sandbox::Stop&, int) {
     stopped_ = true;
     return OkStatus();

@@ -93,6 +93,18 @@ TEST_F(DoctorTest, ASplitKeyThatOthersMayReadIsNotReady) {
   EXPECT_THAT(texts_["split_key"], HasSubstr("chmod 600"));
 }
 
+TEST_F(DoctorTest, ACanaryKeyIsLookedForWhereTheCardNamesOne) {
+  EXPECT_FALSE(Levels().contains("canary_key"));
+  Append("de/dataset-card.yaml", "canaries: {key: canary.key, count: 16}\n");
+  EXPECT_EQ(Levels()["canary_key"], "fail");
+  EXPECT_THAT(texts_["canary_key"], HasSubstr("region canaries"));
+  ASSERT_EQ(Cli({"region", "canaries", At("de"), "--count", "16"}).code, 0);
+  EXPECT_EQ(Levels()["canary_key"], "ok");
+  EXPECT_THAT(texts_["canary_key"], HasSubstr("16 canaries"));
+  std::filesystem::permissions(dir_ / "de/canary.key", std::filesystem::perms(0640));
+  EXPECT_EQ(Levels()["canary_key"], "fail");
+}
+
 TEST_F(DoctorTest, WhatTheWorkerRefusesToStartWithIsFoundBefore) {
   std::filesystem::create_directories(dir_ / "de/state");
   std::filesystem::permissions(dir_ / "de/state", std::filesystem::perms(0777));

@@ -103,6 +103,26 @@ TEST(DatasetCardTest, ABudgetForPersonsNeedsTheirField) {
   EXPECT_OK(ParseDatasetCard(With(person, "# person_id_field", "person_id_field"), "card", "/d"));
 }
 
+TEST(DatasetCardTest, CanariesAreAKeyAndACountWithinBounds) {
+  const std::string text = ReadExample("dataset-card.yaml");
+  const auto without = ParseDatasetCard(text, "card", "/d");
+  ASSERT_OK(without);
+  EXPECT_EQ(without->canaries.count, 0u);
+  EXPECT_TRUE(without->canaries.key.empty());
+  const auto with = [&](std::string_view lines) {
+    return ParseDatasetCard(text + "canaries: " + std::string(lines) + "\n", "card", "/d");
+  };
+  const auto card = with("{key: canary.key, count: 256}");
+  ASSERT_OK(card);
+  EXPECT_EQ(card->canaries.count, 256u);
+  EXPECT_EQ(card->canaries.key, "/d/canary.key");
+  EXPECT_THAT(with("{key: k, count: 7}"), HasStatus(StatusCode::kInvalidArgument, "count"));
+  EXPECT_THAT(with("{key: k, count: 10001}"), HasStatus(StatusCode::kInvalidArgument, "count"));
+  EXPECT_THAT(with("{count: 8}"), HasStatus(StatusCode::kInvalidArgument, "key"));
+  EXPECT_THAT(with("{key: k}"), HasStatus(StatusCode::kInvalidArgument, "count"));
+  EXPECT_THAT(with("{key: k, count: 8, seed: 7}"), HasStatus(StatusCode::kInvalidArgument, "seed"));
+}
+
 TEST(RegionPolicyFileTest, RangesThatContradictThemselvesAreRefused) {
   const std::string text = ReadExample("region-policy.yaml");
   EXPECT_THAT(ParseRegionPolicy(With(text, "input: {min: 10s, max: 24h}", "input: {min: 10s, max: 9s}"), "p"),

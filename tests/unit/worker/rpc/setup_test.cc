@@ -88,6 +88,55 @@ TEST_F(SetupTest, TheScratchFolderHoldsNeitherModelNorDataNorLog) {
   EXPECT_THAT(CheckApart(config_, card_), HasStatus(StatusCode::kInvalidArgument, "the dataset"));
 }
 
+TEST_F(SetupTest, TheCanaryKeyIsKeptAsTheSplitKeyIs) {
+  EXPECT_EQ(*ReadCanaryKey(card_), Digest{}) << "none without canaries";
+  card_.canaries = {16, card_.path / "canary.key"};
+  EXPECT_OK(CheckApart(config_, card_));
+  card_.canaries.key = config_.base_model / "canary.key";
+  EXPECT_THAT(CheckApart(config_, card_), HasStatus(StatusCode::kInvalidArgument, "canary.key"));
+  card_.canaries.key = root_ / "canary.key";
+  EXPECT_THAT(ReadCanaryKey(card_), HasStatus(StatusCode::kNotFound, "canary.key"));
+  const Bytes key(32, 7);
+  ASSERT_OK(WriteFileAtomically(card_.canaries.key, ByteView(key), 0644));
+  EXPECT_THAT(ReadCanaryKey(card_), HasStatus(StatusCode::kPermissionDenied, "chmod 600"));
+  ASSERT_OK(WriteFileAtomically(card_.canaries.key, ByteView(key), 0600));
+  ASSERT_OK_AND_ASSIGN(const Digest read, ReadCanaryKey(card_));
+  EXPECT_EQ(read.bytes[31], 7);
+}
+
+TEST_F(SetupTest, WhoeverStartsATrainerTellsItTheSame) {
+  card_.kind = policy::DatasetCard::Kind::kJsonl;
+  card_.person_id_field = "who";
+  card_.held_out_permille = 100;
+  card_.canaries.count = 16;
+  config_.device = "cpu";
+  config_.threads = 3;
+  Digest split, canary, model;
+  split.bytes[0] = 1;
+  canary.bytes[0] = 2;
+  model.bytes[0] = 3;
+  policy::RegionPolicy policy;
+  policy.sandbox = policy::SandboxMode::kAdvisory;
+  sandbox::Configure told = ConfigureTrainer(config_, policy, card_, {split, canary}, model);
+  EXPECT_EQ(told.base_model, config_.base_model.string());
+  EXPECT_EQ(told.base_model_sha256, model);
+  EXPECT_EQ(told.dataset, card_.path.string());
+  EXPECT_EQ(told.dataset_kind, 0);
+  EXPECT_EQ(told.split_key, split);
+  EXPECT_EQ(told.held_out_permille, 100u);
+  EXPECT_EQ(told.canaries, 16u);
+  EXPECT_EQ(told.canary_key, canary);
+  EXPECT_EQ(told.device, "cpu");
+  EXPECT_EQ(told.threads, 3u);
+  EXPECT_FALSE(told.sandbox_required);
+  EXPECT_EQ(told.person_field, "") << "the budget counts sites: persons are not told apart";
+  card_.privacy.unit = PrivacyUnit::kPerson;
+  policy.sandbox = policy::SandboxMode::kRequired;
+  told = ConfigureTrainer(config_, policy, card_, {split, canary}, model);
+  EXPECT_EQ(told.person_field, "who");
+  EXPECT_TRUE(told.sandbox_required);
+}
+
 TEST_F(SetupTest, ASplitKeyThatOthersMayReadIsRefused) {
   const Bytes key(32, 7);
   ASSERT_OK(WriteFileAtomically(card_.split_key, ByteView(key), 0644));

@@ -31,6 +31,8 @@ Configure SampleConfigure() {
   m.person_field = "patient_id";
   m.split_key = DigestOf(9);
   m.held_out_permille = 100;
+  m.canaries = 256;
+  m.canary_key = DigestOf(5);
   m.device = "cuda:1";
   m.threads = 2;
   m.dtype = 2;
@@ -42,6 +44,11 @@ Prepare SamplePrepare() {
   return {{30, 576, 1536, 9, 3, 64}, {16, 32, {LoraTarget::kQ, LoraTarget::kDown}, LoraMethod::kFfa}, 512};
 }
 
+Audited FullAudited() {
+  return {audit::Membership{100, 200, 0.75, 0.02, 0.25}, audit::Exposure{64, 256, 1.5, 1.25, 8, 2},
+          audit::OneRunAudit{128, 32, 30, 1e-6, 0.95, 1.5, 2.5}, 12.5};
+}
+
 std::vector<FromTrainer> TrainerMessages() {
   return {Ready{Ready::Lockdown::kFull, {30, 576, 1536, 9, 3, 64}, 10, 2, 4000},
           Prepared{},
@@ -50,6 +57,8 @@ std::vector<FromTrainer> TrainerMessages() {
           Trained{2.5, 1000, 2000, 3.5, 1, RoundSums{-7, 1LL << 40}},
           Evaluated{1.25, 0.01, 20, 30000, 4},
           Evaluated{1.25, 0.01, 20, 30000, 4, UnitSums{-3, 1 << 30}},
+          Audited{},
+          FullAudited(),
           Failed{9, "no documents"}};
 }
 
@@ -74,6 +83,7 @@ std::vector<ToTrainer> WorkerMessages() {
           SumTrain(),
           Evaluate{true, 100},
           Evaluate{false, 0, UnitBounds{UnitPrivacy::Unit::kPerson, 512, 4, 16}},
+          Audit{500, 1e-6, 0.95},
           Stop{}};
 }
 
@@ -112,6 +122,8 @@ TEST(ChannelTest, ConfigurationAndPrivacyKeepTheirValues) {
   ASSERT_TRUE(configure.ok());
   EXPECT_EQ(std::get<Configure>(*configure).person_field, "patient_id");
   EXPECT_EQ(std::get<Configure>(*configure).dataset, "/srv/text");
+  EXPECT_EQ(std::get<Configure>(*configure).canaries, 256u);
+  EXPECT_EQ(std::get<Configure>(*configure).canary_key, DigestOf(5));
   const auto train = DecodeToTrainer(Encode(ToTrainer(PrivateTrain(UnitPrivacy::Unit::kPerson))));
   ASSERT_TRUE(train.ok());
   const auto& p = std::get<Train>(*train).privacy;
@@ -175,6 +187,24 @@ TEST(ChannelTest, SumsOverUnitsKeepTheirValues) {
   Train bad = SumTrain();
   bad.privacy->sum->grid = std::nan("");
   EXPECT_EQ(DecodeToTrainer(Encode(ToTrainer(bad))).status().code(), StatusCode::kInvalidArgument);
+}
+
+TEST(ChannelTest, AnAuditAndItsFiguresKeepTheirValues) {
+  const auto asked = DecodeToTrainer(Encode(ToTrainer(Audit{500, 1e-6, 0.95})));
+  ASSERT_TRUE(asked.ok());
+  EXPECT_EQ(std::get<Audit>(*asked).max_documents, 500u);
+  EXPECT_EQ(std::get<Audit>(*asked).delta, 1e-6);
+  EXPECT_EQ(std::get<Audit>(*asked).confidence, 0.95);
+  const Audited all = FullAudited();
+  const auto told = DecodeFromTrainer(Encode(FromTrainer(all)));
+  ASSERT_TRUE(told.ok());
+  EXPECT_EQ(std::get<Audited>(*told).membership, all.membership);
+  EXPECT_EQ(std::get<Audited>(*told).exposure, all.exposure);
+  EXPECT_EQ(std::get<Audited>(*told).one_run, all.one_run);
+  EXPECT_EQ(std::get<Audited>(*told).seconds, 12.5);
+  Audited bad = all;
+  bad.one_run->epsilon = std::numeric_limits<double>::infinity();
+  EXPECT_FALSE(DecodeFromTrainer(Encode(FromTrainer(bad))).ok());
 }
 
 TEST(ChannelTest, RefusesAPersonFieldThatIsTooLong) {
