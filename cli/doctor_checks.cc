@@ -13,12 +13,12 @@
 #include <cerrno>
 #include <memory>
 
+#include "cli/certificate_file.h"
 #include "cli/context.h"
 #include "cli/doctor_trainer.h"
 #include "cli/trainer_interview.h"
 #include "common/files.h"
 #include "policy/pairwise_key_files.h"
-#include "privacy/crypto/x509.h"
 #include "worker/model/weight_source.h"
 #include "worker/rpc/setup.h"
 
@@ -39,10 +39,8 @@ std::string Days(Instant from, Instant to) {
 /// When the leaf in this file runs out; the end of time for a file that does not read.
 Instant EndOf(const path& certificate) {
   const auto read = [&]() -> StatusOr<Instant> {
-    ASSIGN_OR_RETURN(const std::string chain, ReadTextFile(certificate, crypto::kMaxChainBytes));
-    ASSIGN_OR_RETURN(const auto pems, crypto::SplitPemChain(chain));
-    ASSIGN_OR_RETURN(const crypto::Certificate leaf, crypto::Certificate::FromPem(pems.front()));
-    return leaf.not_after();
+    ASSIGN_OR_RETURN(const CertificateFile own, ReadCertificateFile(certificate));
+    return own.leaf.not_after();
   };
   return read().value_or(Instant::max());
 }
@@ -187,9 +185,8 @@ void Doctor::CheckIdentity(const path& certificate, const path& key, Role role) 
         "chmod 600 " + key.string());
   }
   const auto read = [&]() -> StatusOr<crypto::Certificate> {
-    ASSIGN_OR_RETURN(const std::string chain, ReadTextFile(certificate, crypto::kMaxChainBytes));
-    ASSIGN_OR_RETURN(const auto pems, crypto::SplitPemChain(chain));
-    ASSIGN_OR_RETURN(const crypto::Certificate leaf, crypto::Certificate::FromPem(pems.front()));
+    ASSIGN_OR_RETURN(const CertificateFile own, ReadCertificateFile(certificate));
+    const crypto::Certificate& leaf = own.leaf;
     ASSIGN_OR_RETURN(const std::string pem, ReadTextFile(key, 64 << 10));
     ASSIGN_OR_RETURN(const crypto::SigningKey signing, crypto::SigningKey::FromPem(AsBytes(pem)));
     if (signing.PublicSpki() != leaf.spki()) {
@@ -200,7 +197,7 @@ void Doctor::CheckIdentity(const path& certificate, const path& key, Role role) 
       return PermissionDenied("{}: expected a {}'s certificate, this one is {}", certificate.string(),
                               RoleName(role), id.ToString());
     }
-    if (charter_) RETURN_IF_ERROR(policy::CheckPeer(charter_->charter, chain, now_).status());
+    if (charter_) RETURN_IF_ERROR(policy::CheckPeer(charter_->charter, own.chain, now_).status());
     return leaf;
   };
   const auto leaf = read();
@@ -372,10 +369,8 @@ void Doctor::CheckWorker(const policy::WorkerConfig& config) {
 void Doctor::CheckPairwiseKeys(const policy::WorkerConfig& config) {
   if (config.pairwise_keys.empty()) return;
   const auto read = [&]() -> StatusOr<secagg::PairwiseKeys> {
-    ASSIGN_OR_RETURN(const std::string chain, ReadTextFile(config.certificate, crypto::kMaxChainBytes));
-    ASSIGN_OR_RETURN(const auto pems, crypto::SplitPemChain(chain));
-    ASSIGN_OR_RETURN(const crypto::Certificate leaf, crypto::Certificate::FromPem(pems.front()));
-    ASSIGN_OR_RETURN(const SpiffeId self, leaf.spiffe_id());
+    ASSIGN_OR_RETURN(const CertificateFile own, ReadCertificateFile(config.certificate));
+    ASSIGN_OR_RETURN(const SpiffeId self, own.leaf.spiffe_id());
     return policy::LoadPairwiseKeys(config.pairwise_keys, self);
   };
   const auto keys = read();

@@ -6,11 +6,12 @@
 #include <nlohmann/json.hpp>
 
 #include "cli/adapter_chain.h"
+#include "cli/certificate_file.h"
+#include "cli/released_privacy.h"
 #include "cli/trainer_interview.h"
 #include "common/files.h"
 #include "policy/region_policy.h"
 #include "privacy/accounting/privacy_unit.h"
-#include "privacy/crypto/x509.h"
 #include "worker/rpc/setup.h"
 
 namespace concordat::cli {
@@ -37,10 +38,8 @@ StatusOr<Region> LoadRegion(const std::string& worker_file) {
   RETURN_IF_ERROR(worker::CheckApart(region.config, region.card));
   ASSIGN_OR_RETURN(region.secrets.split_key, worker::ReadSplitKey(region.card.split_key));
   ASSIGN_OR_RETURN(region.secrets.canary_key, worker::ReadCanaryKey(region.card));
-  ASSIGN_OR_RETURN(const std::string chain, ReadTextFile(region.config.certificate, crypto::kMaxChainBytes));
-  ASSIGN_OR_RETURN(const auto pems, crypto::SplitPemChain(chain));
-  ASSIGN_OR_RETURN(const crypto::Certificate leaf, crypto::Certificate::FromPem(pems.front()));
-  ASSIGN_OR_RETURN(const SpiffeId id, leaf.spiffe_id());
+  ASSIGN_OR_RETURN(const CertificateFile own, ReadCertificateFile(region.config.certificate));
+  ASSIGN_OR_RETURN(const SpiffeId id, own.leaf.spiffe_id());
   region.worker = id.ToString();
   return region;
 }
@@ -104,7 +103,7 @@ void ShowAudit(const audit::OneRunAudit& a, Output& out) {
 
 StatusOr<ClaimedPrivacy> ReadClaim(const std::string& adapter_folder) {
   const std::string file = (std::filesystem::path(adapter_folder) / kPrivacyFile).string();
-  ASSIGN_OR_RETURN(const std::string text, ReadTextFile(file, 1 << 20));
+  ASSIGN_OR_RETURN(const std::string text, ReadTextFile(file, kMaxPrivacyBytes));
   const nlohmann::json json = nlohmann::json::parse(text, nullptr, false);
   const auto bad = [&](std::string_view what) { return InvalidArgument("{}: {}", file, what); };
   if (!json.is_object()) return bad("expected a JSON object");

@@ -2,6 +2,7 @@
 #include <map>
 #include <memory>
 
+#include "cli/certificate_file.h"
 #include "cli/context.h"
 #include "common/clock.h"
 #include "common/files.h"
@@ -10,7 +11,6 @@
 #include "policy/node_config.h"
 #include "policy/pairwise_key_files.h"
 #include "policy/region_init.h"
-#include "privacy/crypto/x509.h"
 
 namespace concordat::cli {
 namespace {
@@ -109,11 +109,8 @@ struct PairwiseKeyOptions {
 
 /// The worker of the region in `folder`, from its certificate.
 StatusOr<SpiffeId> WorkerOf(const std::filesystem::path& folder) {
-  ASSIGN_OR_RETURN(const std::string chain,
-                   ReadTextFile(folder / "worker" / "cert.pem", crypto::kMaxChainBytes));
-  ASSIGN_OR_RETURN(const auto pems, crypto::SplitPemChain(chain));
-  ASSIGN_OR_RETURN(const crypto::Certificate leaf, crypto::Certificate::FromPem(pems.front()));
-  return leaf.spiffe_id();
+  ASSIGN_OR_RETURN(const CertificateFile own, ReadCertificateFile(folder / "worker" / "cert.pem"));
+  return own.leaf.spiffe_id();
 }
 
 Status RunPairwiseKey(Context& context, const PairwiseKeyOptions& options) {

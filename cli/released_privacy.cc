@@ -20,8 +20,6 @@ using policy::LedgerEntry;
 using policy::LedgerStatement;
 using policy::SignedLedgerStatement;
 
-constexpr uint64_t kMaxPrivacyBytes = 256u << 20;
-
 // ---- Figures.
 
 /// \pre `statement` passed CheckStatement

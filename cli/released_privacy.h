@@ -15,6 +15,9 @@
 // gives one price for all regions; a region's signed statement of its ledger replaces it by what was charged.
 namespace concordat::cli {
 
+/// Of privacy.json: a ledger's lines for each of a hundred regions.
+inline constexpr uint64_t kMaxPrivacyBytes = 256u << 20;
+
 /// What one region's data paid.
 struct RegionPrivacy {
   std::string worker;   // SPIFFE ID, or what a coordinator gave for one

@@ -6,12 +6,12 @@
 #include <set>
 
 #include "aggregation/strict_json.h"
+#include "cli/certificate_file.h"
 #include "cli/released_privacy.h"
 #include "common/files.h"
 #include "common/secret.h"
 #include "policy/dataset_card.h"
 #include "policy/node_config.h"
-#include "privacy/crypto/x509.h"
 
 // What was charged: said by a region, added to an adapter.
 namespace concordat::cli {
@@ -70,18 +70,16 @@ struct Signer {
 };
 
 StatusOr<Signer> LoadSigner(const policy::WorkerConfig& config) {
-  ASSIGN_OR_RETURN(std::string chain, ReadTextFile(config.certificate, crypto::kMaxChainBytes));
-  ASSIGN_OR_RETURN(const auto pems, crypto::SplitPemChain(chain));
-  ASSIGN_OR_RETURN(const crypto::Certificate leaf, crypto::Certificate::FromPem(pems.front()));
-  ASSIGN_OR_RETURN(SpiffeId worker, leaf.spiffe_id());
+  ASSIGN_OR_RETURN(CertificateFile own, ReadCertificateFile(config.certificate));
+  ASSIGN_OR_RETURN(SpiffeId worker, own.leaf.spiffe_id());
   RETURN_IF_ERROR(CheckPrivateFile(config.key));
   ASSIGN_OR_RETURN(Bytes pem, ReadFile(config.key, 64 << 10));
   const crypto::SecretText secret{pem};
   Wipe(pem);
   ASSIGN_OR_RETURN(crypto::SigningKey key, crypto::SigningKey::FromPem(secret.view()));
-  if (key.Public().KeyHash() != leaf.key_hash())
+  if (key.Public().KeyHash() != own.leaf.key_hash())
     return PermissionDenied("{}: not the key of {}", config.key.string(), config.certificate.string());
-  return Signer{std::move(key), std::move(chain), std::move(worker)};
+  return Signer{std::move(key), std::move(own.chain), std::move(worker)};
 }
 
 /// The charter that the job ran under: the worker's own, or an earlier one that was given.

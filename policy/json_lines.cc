@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cmath>
 #include <limits>
@@ -91,6 +92,14 @@ StatusOr<std::vector<std::string_view>> SplitLines(std::string_view text, const 
     text.remove_prefix(end + 1);
   }
   return lines;
+}
+
+StatusOr<crypto::Signature> SignatureFromHex(std::string_view hex) {
+  crypto::Signature signature{};
+  ASSIGN_OR_RETURN(const Bytes bytes, FromHex(hex));
+  if (bytes.size() != signature.size()) return InvalidArgument("a signature of {} bytes", bytes.size());
+  std::ranges::copy(bytes, signature.begin());
+  return signature;
 }
 
 nlohmann::ordered_json NumberToJson(double value) {

@@ -9,6 +9,7 @@
 
 #include "common/bytes.h"
 #include "common/files.h"
+#include "privacy/crypto/signature.h"
 
 // Append-only files of JSON lines: the ledger's and the receipts'.
 namespace concordat::policy {
@@ -29,6 +30,9 @@ StatusOr<std::vector<std::string_view>> SplitLines(std::string_view text, const 
 
 /// A number as JSON: "infinity" where JSON has none.
 nlohmann::ordered_json NumberToJson(double value);
+
+/// A signature as these files write it. InvalidArgument when `hex` is none.
+StatusOr<crypto::Signature> SignatureFromHex(std::string_view hex);
 
 /// Fields of a JSON object by name. After the first failure the rest give harmless values; see `ok`.
 class JsonFields {

@@ -19,14 +19,6 @@ StatusOr<BudgetPeriod> ParsePeriod(const std::string& text) {
   return InvalidArgument("period: expected one of: none, yearly");
 }
 
-StatusOr<crypto::Signature> ParseSignature(const std::string& hex) {
-  crypto::Signature signature{};
-  ASSIGN_OR_RETURN(const Bytes bytes, FromHex(hex));
-  if (bytes.size() != signature.size()) return InvalidArgument("a signature of {} bytes", bytes.size());
-  std::copy(bytes.begin(), bytes.end(), signature.begin());
-  return signature;
-}
-
 StatusOr<std::vector<LedgerEntry>> ReadRows(const nlohmann::json& json) {
   std::vector<LedgerEntry> rows;
   if (!json.is_array() || json.empty()) return InvalidArgument("rows: expected a list of at least one");
@@ -157,7 +149,7 @@ StatusOr<SignedLedgerStatement> ReadLedgerStatement(const nlohmann::json& json) 
   const auto issued = ParseInstant(fields.Text("issued"));
   body.head = fields.Hash("head");
   out.chain = fields.Text("certificate");
-  const auto signature = ParseSignature(fields.Text("signature"));
+  const auto signature = SignatureFromHex(fields.Text("signature"));
   if (!fields.ok()) return InvalidArgument("a ledger statement with a field missing or malformed");
   for (const Status& read : {worker.status(), unit.status(), neighbour.status(), period.status(),
                              issued.status(), signature.status()})

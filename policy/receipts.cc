@@ -21,14 +21,6 @@ StatusOr<SandboxState> ParseSandboxState(std::string_view text) {
   return InvalidArgument("expected one of: enforced, advisory, none");
 }
 
-StatusOr<crypto::Signature> ParseSignature(const std::string& hex) {
-  crypto::Signature signature{};
-  ASSIGN_OR_RETURN(const Bytes bytes, FromHex(hex));
-  if (bytes.size() != signature.size()) return InvalidArgument("a signature of {} bytes", bytes.size());
-  std::copy(bytes.begin(), bytes.end(), signature.begin());
-  return signature;
-}
-
 StatusOr<SignedReceipt> FromJson(const nlohmann::json& json) {
   JsonFields fields(json);
   SignedReceipt out;
@@ -52,7 +44,7 @@ StatusOr<SignedReceipt> FromJson(const nlohmann::json& json) {
   body.charter = fields.Hash("charter");
   body.ledger_head = fields.Hash("ledger_head");
   body.previous = fields.Hash("previous");
-  const auto signature = ParseSignature(fields.Text("signature"));
+  const auto signature = SignatureFromHex(fields.Text("signature"));
   if (!fields.ok() || !time.ok() || !worker.ok() || !kind.ok() || !basis.ok() || !sandbox.ok() ||
       !signature.ok()) {
     return DataLoss("a field is missing or malformed");

@@ -167,6 +167,14 @@ TEST_F(LeakTest, AClaimThatDoesNotReadIsNamed) {
   }
 }
 
+// A released adapter's file holds the lines of its regions' ledgers.
+TEST_F(LeakTest, AClaimIsReadFromAFileThatHoldsLongStatements) {
+  Claim(fmt::format(R"({{"unit": "record", "epsilon_local": 8, "delta": 0.1, "regions": ["{}"]}})",
+                    std::string(5 << 20, 'x')));
+  ASSERT_OK_AND_ASSIGN(const ClaimedPrivacy claim, ReadClaim(At("adapter")));
+  EXPECT_EQ(claim.epsilon, 8);
+}
+
 TEST_F(LeakTest, AWrongCallSaysWhatIsMissing) {
   EXPECT_EQ(Cli({"eval"}).code, 2);
   EXPECT_EQ(Cli({"eval", "--leak", At("adapter")}).code, 2);
