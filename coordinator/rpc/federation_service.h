@@ -7,7 +7,7 @@
 
 namespace concordat::coordinator {
 
-/// Largest piece of an upload or of a file in one message.
+/// Largest piece of an upload in one message.
 inline constexpr size_t kMaxChunkBytes = 1 << 20;
 
 /// Who calls, by its certificate under the charter, in `role`. PermissionDenied otherwise.
@@ -17,7 +17,7 @@ StatusOr<crypto::PeerIdentity> CallerOf(const grpc::ServerContextBase& context, 
 grpc::Status ToPeer(const Status& status);
 
 /// A session's stream, in messages that are serialised here: what waits for a site to read takes its bytes
-/// and no more, where parsed messages of a hundred sites take ten times as much.
+/// and no more. Parsed, the delivery to one of a hundred sites is ten thousand objects.
 using SessionReactor = grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>;
 
 /// Workers' side of the coordinator. The session is a callback stream, so that a waiting worker holds no

@@ -36,10 +36,10 @@ AgreementCurve CurveFor(SignatureProfile profile) {
   return profile == SignatureProfile::kP256 ? AgreementCurve::kP256 : AgreementCurve::kX25519;
 }
 
-X25519KeyPair GenerateKeyPair(RandomSource& random, AgreementCurve curve) {
+AgreementKeyPair GenerateKeyPair(RandomSource& random, AgreementCurve curve) {
   if (curve == AgreementCurve::kX25519) return GenerateX25519(random);
   for (;;) {
-    X25519KeyPair pair;
+    AgreementKeyPair pair;
     pair.secret = random.Seed();
     auto pub = P256PublicOf(pair.secret);
     if (!pub.ok()) continue;

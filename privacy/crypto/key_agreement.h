@@ -12,6 +12,7 @@ namespace concordat::crypto {
 /// Diffie and Hellman is an x-coordinate too and does not depend on the sign of y (NIST SP 800-56A rev. 3,
 /// section 5.7.1.2); the point is recovered as in SEC 1, section 2.3.4, with an even y.
 using AgreementPublic = X25519Public;
+using AgreementKeyPair = X25519KeyPair;
 
 enum class AgreementCurve : uint8_t {
   kX25519,  // RFC 7748, with Ed25519 identities
@@ -23,7 +24,7 @@ AgreementCurve CurveFor(SignatureProfile profile);
 
 /// A fresh pair; takes 32 bytes from `random`, on P-256 again where they are not below the group's order (one
 /// draw in 2^32).
-X25519KeyPair GenerateKeyPair(RandomSource& random, AgreementCurve curve);
+AgreementKeyPair GenerateKeyPair(RandomSource& random, AgreementCurve curve);
 
 /// The public value of `secret`. InvalidArgument when it is none: on P-256 zero, or not below the group's
 /// order.

@@ -65,7 +65,7 @@ class WorkerRound::Machine {
   WorkerEffects Persisted(std::optional<Instant> deadline) const;
   template <typename T>
   WorkerEffects Answer(const std::optional<Signed<T>>& answer, std::optional<Instant> deadline) const;
-  StatusOr<crypto::X25519KeyPair> NewMaskPair() const;
+  StatusOr<crypto::AgreementKeyPair> NewMaskPair() const;
   StatusOr<Shares> Deal(const WorkerState& next) const;
   StatusOr<std::vector<MaskKey>> DeriveMasks() const;
   Unmask OpenForCoordinator() const;
@@ -146,10 +146,10 @@ StatusOr<WorkerEffects> WorkerRound::Machine::OnOffer(const Signed<Offer>& offer
   return Answer(state_.advert, Until(now, offer.body.deadlines.advert_ms));
 }
 
-StatusOr<crypto::X25519KeyPair> WorkerRound::Machine::NewMaskPair() const {
+StatusOr<crypto::AgreementKeyPair> WorkerRound::Machine::NewMaskPair() const {
   if (bounds_.pairwise == nullptr) return crypto::GenerateKeyPair(*random_, state_.curve);
   for (;;) {
-    crypto::X25519KeyPair pair;
+    crypto::AgreementKeyPair pair;
     pair.secret = random_->Seed();
     auto pub = crypto::PublicOf(MaskSecretOf(pair.secret), state_.curve);
     // On P-256 one root in 2^32 gives no scalar.

@@ -270,7 +270,7 @@ void Fields(A& a, WorkerState& v) {
   auto until = static_cast<uint64_t>(v.input_until.time_since_epoch().count());
   a.Number(until);
   v.input_until = Instant(Millis(static_cast<int64_t>(until)));
-  for (crypto::X25519KeyPair* pair : {&v.channel, &v.mask}) {
+  for (crypto::AgreementKeyPair* pair : {&v.channel, &v.mask}) {
     a.Raw(pair->secret.mutable_view());
     a.Raw(pair->pub);
   }

@@ -29,9 +29,9 @@ struct WorkerState {
   crypto::AgreementCurve curve =
       crypto::AgreementCurve::kX25519;  // from the coordinator's key; in no snapshot
 
-  crypto::X25519KeyPair channel;  // secret wiped once the shares are open
+  crypto::AgreementKeyPair channel;  // secret wiped once the shares are open
   /// `secret`: what is shared, the mask key or with pairwise keys its root; wiped once the masks are derived.
-  crypto::X25519KeyPair mask;
+  crypto::AgreementKeyPair mask;
   Secret32 seed;                         // b_i, likewise
   std::map<SiteIndex, Peer> peers;       // U1
   std::map<SiteIndex, HeldShares> held;  // U2: what each dealer gave this worker

@@ -564,6 +564,15 @@ class Federation {
     return *Decode(*policy::EncodingFor(job.spec, round_->offer()), sum_->words(),
                    round_->survivors().size());
   }
+  /// What the survivors encoded, added up without any mask: what Decoded must say, to the bit.
+  DecodedSum PlainSum() {
+    std::vector<uint32_t> sum(round_->offer().elements);
+    for (const SiteIndex i : round_->survivors()) {
+      const std::vector<uint32_t>& x = regions[i - 1u]->encoded.back();
+      for (size_t e = 0; e < sum.size(); ++e) sum[e] += x[e];
+    }
+    return *Decode(*policy::EncodingFor(job.spec, round_->offer()), sum, round_->survivors().size());
+  }
   void Publish(AdapterBlob blob) {
     const Bytes bytes = EncodeAdapterBlob(blob);
     adapter_hash = AdapterHash(bytes);

@@ -15,28 +15,16 @@ class PackedRoundTest : public ::testing::Test {
   PackedRoundTest() {
     for (auto& region : f_.regions) region->policy.privacy.modulus_bits = {kPlainBits, kPackedBits};
   }
-  /// The sum of what the survivors encoded, without a mask on it.
-  std::vector<uint32_t> PlainSum(const std::vector<SiteIndex>& sites) const {
-    std::vector<uint32_t> sum(*policy::MaskedElements(f_.job.spec));
-    for (const SiteIndex i : sites) {
-      const std::vector<uint32_t>& x = f_.regions[i - 1u]->encoded.back();
-      for (size_t e = 0; e < sum.size(); ++e) sum[e] += x[e];
-    }
-    return sum;
-  }
   void ExpectPlainSum() {
-    const auto plain = PlainSum(f_.round().survivors());
     const auto plan = policy::EncodingFor(f_.job.spec, f_.round().offer());
     ASSERT_OK(plan);
     ASSERT_TRUE(plan->rotated());
-    const auto expected = Decode(*plan, plain, f_.round().survivors().size());
-    ASSERT_OK(expected);
-    EXPECT_EQ(f_.Decoded().mean_delta, expected->mean_delta);
-    EXPECT_EQ(f_.Decoded().metric_sums, expected->metric_sums);
+    const DecodedSum expected = f_.PlainSum();
+    EXPECT_EQ(f_.Decoded().mean_delta, expected.mean_delta);
+    EXPECT_EQ(f_.Decoded().metric_sums, expected.metric_sums);
     // Every site's delta is 0.01 everywhere: its mean comes back but for noise and rounding.
     double mean = 0;
-    for (const float v : f_.Decoded().mean_delta)
-      mean += v / static_cast<double>(expected->mean_delta.size());
+    for (const float v : f_.Decoded().mean_delta) mean += v / static_cast<double>(expected.mean_delta.size());
     EXPECT_NEAR(mean, 0.01, 0.01);
   }
 
