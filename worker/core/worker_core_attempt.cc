@@ -102,6 +102,8 @@ void WorkerCore::OnOffer(const Signed<secagg::Offer>& offer, Instant now) {
   if (const auto open = open_.find(id.job); open != open_.end() && open->second.offer.body.id == id) {
     auto effects = open->second.round.OnOffer(offer, now);
     if (effects.ok()) return Carry(open->second, *std::move(effects), now);
+    // Whatever is said after a signed result: its sum is recomputed all the same.
+    if (open->second.result) return;
     KeepAccepted(open->second.accepted);
     KeepEvidence(id, "offer-refused", secagg::Canonical(offer.body), offer.signature);
     return Leave(id.job, DropoutCode::kProtocolViolation, secagg::RefusalCodeOf(effects.status()), now);
@@ -296,6 +298,11 @@ void WorkerCore::OnRoundMessage(const Signed<T>& message, Instant now) {
   if (!effects.ok()) {
     Say(LogLine::Level::kWarning,
         fmt::format("{}: {} refused: {}", id.Brief(), name, Message(effects.status())));
+    // Its sum is still to be recomputed: no other message, signed or not, ends the attempt before that.
+    if (open.result) {
+      if constexpr (std::is_same_v<T, secagg::Result>) OnSecondResult(message);
+      return;
+    }
     // What the coordinator has not signed proves nothing against it.
     if (secagg::CheckSignature(coordinator_, message).ok()) {
       KeepAccepted(open.accepted);

@@ -300,6 +300,39 @@ TEST(WorkerCoreTest, AResultThatDoesNotRecomputeHaltsTheJobInThisRegion) {
   EXPECT_EQ(region.Sent<Dropout>().back().code, DropoutCode::kPolicyRefused);
 }
 
+TEST(WorkerCoreTest, NothingThatIsSaidAfterASignedResultKeepsItsSumFromBeingRecomputed) {
+  for (const int what : {0, 1, 2}) {
+    Federation f;
+    f.lie_about_result = true;
+    Region& region = *f.regions[0];
+    region.hold_fetch = true;
+    f.PlayFirstAttempt();
+    ASSERT_EQ(region.JournalCount<ResultSaid>(), 1u);
+    secagg::Keys keys;
+    keys.id = {f.job.id, 0, 0};
+    if (what == 0) region.Receive(secagg::Sign(region.party().key, keys));  // nobody's
+    if (what == 1) region.Receive(secagg::Sign(f.coordinator.key, keys));
+    if (what == 2) region.Receive(f.SignedOffer(0, 0));
+    region.FinishFetch();
+    EXPECT_EQ(region.JournalCount<JobHalted>(), 1u) << what;
+    ASSERT_FALSE(region.Sent<Dropout>().empty());
+    EXPECT_EQ(region.Sent<Dropout>().back().code, DropoutCode::kResultMismatch) << what;
+  }
+}
+
+TEST(WorkerCoreTest, ASecondSignedResultWhileTheFirstOnesSumIsFetchedHaltsTheJob) {
+  Federation f;
+  Region& region = *f.regions[0];
+  region.hold_fetch = true;
+  f.PlayFirstAttempt();
+  secagg::Result other;
+  for (const Record& record : region.journal)
+    if (const auto* said = std::get_if<ResultSaid>(&record)) other = said->message.body;
+  other.new_adapter.bytes[0] ^= 1;
+  region.Receive(secagg::Sign(f.coordinator.key, other));
+  EXPECT_EQ(region.JournalCount<JobHalted>(), 1u);
+}
+
 TEST(WorkerCoreTest, ASumThatIsNotWhatItsDigestSaysHaltsTheJob) {
   Federation f;
   f.StartAll();
