@@ -92,7 +92,24 @@ StatusOr<std::string> ReadTextFile(const std::filesystem::path& path, uint64_t m
   return ToStringBytes(bytes);
 }
 
-Status WriteFileAtomically(const std::filesystem::path& path, ByteView content, unsigned mode) {
+namespace {
+
+/// What gives the finished file its name: rename(2), or link(2), which replaces nothing.
+enum class Naming { kReplace, kNew };
+
+Status Name(const std::string& temporary, const std::filesystem::path& path, Naming naming) {
+  if (naming == Naming::kReplace)
+    return ::rename(temporary.c_str(), path.c_str()) == 0 ? OkStatus()
+                                                          : ErrnoStatus(errno, "cannot rename to", path);
+  if (::link(temporary.c_str(), path.c_str()) != 0) {
+    if (errno == EEXIST) return AlreadyExists("{}: is there already", path.string());
+    return ErrnoStatus(errno, "cannot create", path);
+  }
+  ::unlink(temporary.c_str());
+  return OkStatus();
+}
+
+Status WriteWhole(const std::filesystem::path& path, ByteView content, unsigned mode, Naming naming) {
   std::string temporary = path.string() + ".XXXXXX";
   FileDescriptor fd(::mkostemp(temporary.data(), O_CLOEXEC));
   if (!fd.valid()) return ErrnoStatus(errno, "cannot create a file beside", path);
@@ -100,9 +117,7 @@ Status WriteFileAtomically(const std::filesystem::path& path, ByteView content, 
   if (status.ok() && ::fchmod(fd.get(), mode) != 0)
     status = ErrnoStatus(errno, "cannot set the mode of", path);
   if (status.ok() && ::fsync(fd.get()) != 0) status = ErrnoStatus(errno, "cannot sync", path);
-  if (status.ok() && ::rename(temporary.c_str(), path.c_str()) != 0) {
-    status = ErrnoStatus(errno, "cannot rename to", path);
-  }
+  if (status.ok()) status = Name(temporary, path, naming);
   if (!status.ok()) {
     ::unlink(temporary.c_str());
     return status;
@@ -110,8 +125,17 @@ Status WriteFileAtomically(const std::filesystem::path& path, ByteView content, 
   return SyncFolder(path.has_parent_path() ? path.parent_path() : ".");
 }
 
+}  // namespace
+
+Status WriteFileAtomically(const std::filesystem::path& path, ByteView content, unsigned mode) {
+  return WriteWhole(path, content, mode, Naming::kReplace);
+}
+
 Status WriteFileAtomically(const std::filesystem::path& path, std::string_view content, unsigned mode) {
   return WriteFileAtomically(path, AsBytes(content), mode);
+}
+Status WriteNewFile(const std::filesystem::path& path, std::string_view content, unsigned mode) {
+  return WriteWhole(path, AsBytes(content), mode, Naming::kNew);
 }
 
 Status AppendFile(const std::filesystem::path& path, ByteView content, unsigned mode) {

@@ -19,6 +19,8 @@ StatusOr<std::string> ReadTextFile(const std::filesystem::path& path, uint64_t m
 /// \param mode permission bits, e.g. 0600 for keys.
 Status WriteFileAtomically(const std::filesystem::path& path, ByteView content, unsigned mode = 0644);
 Status WriteFileAtomically(const std::filesystem::path& path, std::string_view content, unsigned mode = 0644);
+/// The same, but for a path that is there already, a link to nothing included: AlreadyExists, and it stays.
+Status WriteNewFile(const std::filesystem::path& path, std::string_view content, unsigned mode = 0644);
 
 /// Appends `content` and fsyncs. Creates the file with `mode`.
 Status AppendFile(const std::filesystem::path& path, ByteView content, unsigned mode = 0600);

@@ -103,9 +103,6 @@ StatusOr<Secret32> MakePairwiseKeyFile(const path& file, const SpiffeId& one, co
                                        RandomSource& random) {
   if (one == other || one.role() != Role::kWorker || other.role() != Role::kWorker)
     return InvalidArgument("expected two different workers, got {} and {}", one.ToString(), other.ToString());
-  std::error_code error;
-  if (std::filesystem::exists(std::filesystem::symlink_status(file, error)))
-    return AlreadyExists("{}: is there already; remove it first if nobody uses it any more", file.string());
   Secret32 key = random.Seed();
   std::string hex = ToHex(key.view());
   const auto& [first, second] = std::minmax(one, other);
@@ -113,7 +110,9 @@ StatusOr<Secret32> MakePairwiseKeyFile(const path& file, const SpiffeId& one, co
   text.reserve(text.size() + hex.size() + 1);  // no outgrown copy of the key stays behind
   text += hex;
   text += '\n';
-  const Status written = WriteFileAtomically(file, text, 0600);
+  Status written = WriteNewFile(file, text, 0600);
+  if (written.code() == StatusCode::kAlreadyExists)
+    written = AlreadyExists("{}; remove it first if nobody uses it any more", Message(written));
   for (std::string* secret : {&hex, &text})
     Wipe({reinterpret_cast<uint8_t*>(secret->data()), secret->size()});
   RETURN_IF_ERROR(written);

@@ -128,7 +128,6 @@ class WorkerCore {
     EncodingPlan plan;
     LedgerCharge charge;
     std::optional<Instant> deadline;
-    bool woken = false;  // goes on where an earlier process was
     bool charging = false;
     bool uploading = false;
     uint64_t sent_bytes = 0;

@@ -375,11 +375,6 @@ void WorkerCore::MayBegin(const JobId& id, Instant now) {
     return Close(id);
   }
   open.charging = true;
-  // An earlier process may have paid for this attempt and sent nothing.
-  if (const policy::LedgerEntry* paid = open.woken ? PaidFor(offer.id) : nullptr; paid != nullptr)
-    return Begin(
-        id, {offer.id, ChargeKind::kDelta, OkStatus(), paid->epsilon_before, paid->epsilon_after, paid->hash},
-        now);
   if (p_.ledger->SpentAfter(now, std::span(&open.charge, 1)) > p_.ledger->budget().epsilon)
     return Leave(id, DropoutCode::kBudgetSpent, RefusalCode::kNone, now);
   fx_.charges.push_back(open.charge);

@@ -35,6 +35,15 @@ void WorkerCore::PutToSleep(const std::vector<RoundSeal>& sealed) {
       fx_.commands.push_back(ForgetRound{seal.id});
       continue;
     }
+    // Killed between the charge and the state after it, or journal and state were put back from one copy and
+    // a vector has left under these very masks: the ledger has the charge either way.
+    if (state->phase <= WorkerPhase::kReady && PaidFor(seal.id) != nullptr) {
+      Say(LogLine::Level::kWarning,
+          fmt::format("{}: paid for after its sealed state was written: lost in this attempt",
+                      seal.id.Brief()));
+      fx_.commands.push_back(ForgetRound{seal.id});
+      continue;
+    }
     Asleep asleep{seal.id, *std::move(state), std::nullopt, {}};
     // Its sum was not checked yet when the earlier process ended.
     if (const auto* said = SaidOf(seal.id)) asleep.messages.push_back(*said);
@@ -104,7 +113,6 @@ void WorkerCore::Wake(Job& job, const Signed<secagg::Offer>& offer, Instant now)
   if (!open.ok()) return RefuseOffer(offer, DropoutCode::kPolicyRefused, open.status());
   auto node = asleep_.extract(id.job);
   open->accepted = std::move(node.mapped().state.accepted);
-  open->woken = true;
   open->deadline = now + WholeAttempt(offer.body.deadlines);
   GoOn(open_.insert_or_assign(id.job, *std::move(open)).first->second, std::move(node.mapped()), now);
 }

@@ -269,6 +269,17 @@ std::vector<ChargeOutcome> WorkerShell::Charge(const std::vector<LedgerCharge>& 
   return out;
 }
 
+Effects WorkerShell::AfterStorageFailed(Effects failed, const Status& why) {
+  spdlog::error("cannot store: {}", ToString(why));
+  LogLines(failed.log);
+  Effects after = core_->OnStorageFailed(std::move(failed), clock_.Now());
+  after.seals.clear();  // there is nowhere to put them
+  after.records.clear();
+  after.evidence.clear();
+  after.receipts.clear();
+  return after;
+}
+
 void WorkerShell::Apply(Effects effects) {
   Status stored = Persist(effects);
   std::vector<ChargeOutcome> charged;
@@ -280,14 +291,7 @@ void WorkerShell::Apply(Effects effects) {
     }
   }
   if (!stored.ok()) {
-    spdlog::error("cannot store: {}", ToString(stored));
-    LogLines(effects.log);
-    Effects after = core_->OnStorageFailed(std::move(effects), clock_.Now());
-    after.seals.clear();  // there is nowhere to put them
-    after.records.clear();
-    after.evidence.clear();
-    after.receipts.clear();
-    effects = std::move(after);
+    effects = AfterStorageFailed(std::move(effects), stored);
     charged.clear();
   }
   if (session_)
@@ -432,7 +436,10 @@ StatusOr<std::string> WorkerShell::Decide(const JobId& job, Decision decision) {
     auto reply = core_->OnDecision(job, decision, clock_.Now());
     if (!reply.ok()) return reply.status();
     // A decision that is not on the disk is none: it would be forgotten with the process.
-    RETURN_IF_ERROR(journal_->Append(reply->effects.records));
+    if (const Status stored = journal_->Append(reply->effects.records); !stored.ok()) {
+      Apply(AfterStorageFailed(std::move(reply->effects), stored));
+      return stored;
+    }
     reply->effects.records.clear();
     Apply(std::move(reply->effects));
     return std::move(reply->text);

@@ -66,6 +66,8 @@ class WorkerShell {
   void RecoverFile(const std::filesystem::path& file, const AttemptId& id);
   void Wake();
   void Apply(Effects effects);
+  /// What is still to be done when what `failed` says cannot be stored.
+  Effects AfterStorageFailed(Effects failed, const Status& why);
   Status Persist(Effects& effects);
   std::vector<ChargeOutcome> Charge(const std::vector<LedgerCharge>& charges);
   void Do(const StartTrainer&);

@@ -44,6 +44,17 @@ TEST(FilesTest, AFailedReplacementLeavesTheOldFileAndNothingElse) {
   EXPECT_EQ(files, 1u);
 }
 
+TEST(FilesTest, ANewFileReplacesNothing) {
+  const TempDir dir;
+  ASSERT_OK(WriteNewFile(dir / "key", "first", 0600));
+  EXPECT_THAT(WriteNewFile(dir / "key", "second"), HasStatus(StatusCode::kAlreadyExists, "is there already"));
+  EXPECT_EQ(*ReadTextFile(dir / "key"), "first");
+  std::filesystem::create_symlink(dir / "nowhere", dir / "link");
+  EXPECT_EQ(WriteNewFile(dir / "link", "second").code(), StatusCode::kAlreadyExists);
+  const auto files = std::filesystem::directory_iterator(dir.path());
+  EXPECT_EQ(std::distance(begin(files), end(files)), 2) << "a temporary file was left";
+}
+
 TEST(FilesTest, RefusalsHaveTheirCodes) {
   const TempDir dir;
   EXPECT_THAT(ReadFile(dir / "none"), HasStatus(StatusCode::kNotFound, "none"));

@@ -192,7 +192,7 @@ TEST(WorkerResumeTest, AStateThatTheJournalDoesNotKnowIsNotUsed) {
   EXPECT_TRUE(region.sealed.empty());
 }
 
-TEST(WorkerResumeTest, WhatWasPaidForBeforeTheKillIsNotPaidForAgain) {
+TEST(WorkerResumeTest, KilledBetweenTheChargeAndTheStateAfterItIsLostInTheAttemptAndDoesNotPayAgain) {
   Federation f;
   Region& region = *f.regions[1];
   region.hold_training = true;
@@ -200,8 +200,10 @@ TEST(WorkerResumeTest, WhatWasPaidForBeforeTheKillIsNotPaidForAgain) {
   ASSERT_OK(region.ledger->Charge(region.now, *policy::RoundCharge(f.job.spec, f.round().offer())));
   region.hold_training = false;
   f.Restart(2);
+  EXPECT_TRUE(region.sealed.empty());
   f.Run();
-  ExpectDoneWithAll(f);
+  EXPECT_TRUE(region.encoded.empty());
+  EXPECT_EQ(region.ledger->entries().size(), 1u);
 }
 
 TEST(WorkerResumeTest, AnotherOfferForTheSameAttemptAfterARestartIsRefusedWithBothAsEvidence) {
@@ -274,11 +276,29 @@ TEST(WorkerResumeTest, AnAttemptThatOnlyTheLedgerRemembersIsNotEnteredAgain) {
   EXPECT_EQ(region.encoded.size(), 1u) << "a second vector for one charge";
 }
 
+TEST(WorkerResumeTest, AnAttemptThatWasPaidForIsNotGoneOnWithFromAnOlderJournalAndItsState) {
+  Federation f;
+  Region& region = *f.regions[1];
+  region.hold_training = true;
+  f.PlayFirstAttempt();
+  const auto journal = region.journal;
+  const auto sealed = region.sealed;
+  region.FinishTraining();
+  ASSERT_EQ(region.encoded.size(), 1u);
+  ASSERT_EQ(region.ledger->entries().size(), 1u);
+  region.journal = journal;  // both put back from one copy, with the journal's anchor
+  region.sealed = sealed;
+  region.Start();
+  region.Receive(JobNotice{f.signed_job, true, 0});
+  EXPECT_EQ(region.encoded.size(), 1u) << "a second vector under one mask and for one charge";
+}
+
 TEST(WorkerResumeTest, AttemptsThatOnlyTheLedgerRemembersCountAgainstTheRound) {
   Federation f;
   f.StartAll();
   Region& region = *f.regions[1];
-  // As many as the job allows, under numbers that no offer can have now: only the count speaks against another.
+  // As many as the job allows, under numbers that no offer can have now: only the count speaks against
+  // another.
   for (const AttemptIndex attempt : {3u, 4u, 5u})
     ASSERT_OK(region.ledger->Charge(region.now, *policy::RoundCharge(f.job.spec, f.MakeOffer(0, attempt))));
   region.Start();
@@ -289,16 +309,15 @@ TEST(WorkerResumeTest, AttemptsThatOnlyTheLedgerRemembersCountAgainstTheRound) {
   EXPECT_EQ(region.Sent<Dropout>().back().refusal, secagg::RefusalCode::kAttempts);
 }
 
-TEST(WorkerResumeTest, WhatWasPaidForAndGoneOnWithCountsOnce) {
+TEST(WorkerResumeTest, AnAttemptThatJournalAndLedgerRememberCountsOnce) {
   Federation f;
   Region& region = *f.regions[1];
   region.hold_training = true;
   f.PlayFirstAttempt();
-  ASSERT_OK(region.ledger->Charge(region.now, *policy::RoundCharge(f.job.spec, f.round().offer())));
-  ASSERT_OK(region.ledger->Charge(region.now, *policy::RoundCharge(f.job.spec, f.MakeOffer(0, 1))));
-  region.hold_training = false;
-  f.Restart(2);
   region.FinishTraining();
+  ASSERT_EQ(region.JournalCount<InputBegun>(), 1u);
+  ASSERT_OK(region.ledger->Charge(region.now, *policy::RoundCharge(f.job.spec, f.MakeOffer(0, 1))));
+  f.Restart(2);
   region.Receive(AttemptAborted{{f.job.id, 0, 0}, 9});
   region.Receive(f.SignedOffer(0, 2));  // the third that is paid for, of three
   EXPECT_EQ(region.core->status().attempt, (AttemptId{f.job.id, 0, 2}));
