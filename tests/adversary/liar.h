@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "privacy/secagg/commitment.h"
+#include "privacy/secagg/pairwise.h"
 #include "tests/adversary/wire_tap.h"
 #include "tests/unit/privacy/secagg/harness.h"
 
@@ -27,6 +28,9 @@ class Colluder {
     channel_ = crypto::GenerateX25519(random_);
     mask_ = crypto::GenerateX25519(random_);
     seed_ = random_.Seed();
+    if (world_.pairwise.empty()) return;
+    mask_.secret = random_.Seed();  // the root of its mask key: what is shared of it
+    mask_.pub = crypto::PublicOf(MaskSecretOf(mask_.secret), crypto::AgreementCurve::kX25519).value();
   }
   SiteIndex site() const { return site_; }
   const crypto::SigningKey& key() const { return world_.sites[site_ - 1u].key; }
@@ -48,9 +52,17 @@ class Colluder {
     Shares shares{id, site_, t1, {}, {}};
     for (size_t k = 0; a.ok() && b.ok() && k < holders.size(); ++k) {
       const HeldShares held{(*a)[k].y, random_.Seed(), (*b)[k].y, random_.Seed()};
-      const auto share_key =
-          ShareKey(channel_.secret, keys.adverts[k].body.channel_key, t1, site_, holders[k]);
-      if (!share_key.ok()) continue;
+      std::optional<Secret32> part;
+      if (!world_.pairwise.empty()) {
+        const Secret32 pair = PairwiseKeyWith(holders[k]);
+        part = PairSharePart(pair, t1, site_, holders[k]);
+        shares.pair_seals.push_back(
+            SealPairPart(mask_.secret, PairMaskPart(pair, t1, site_, holders[k]), t1, site_, holders[k]));
+      }
+      const auto share_key = ShareKey(channel_.secret, keys.adverts[k].body.channel_key, t1, site_,
+                                      holders[k], part ? &*part : nullptr);
+      EXPECT_TRUE(share_key.ok()) << share_key.status();
+      if (!share_key.ok()) break;
       shares.commitments.push_back(held.Commit(site_, holders[k]));
       shares.ciphertexts.push_back(SealShares(*share_key, t1, site_, holders[k], held));
     }
@@ -64,6 +76,11 @@ class Colluder {
   }
 
  private:
+  Secret32 PairwiseKeyWith(SiteIndex holder) const {
+    if (holder == site_) return OwnPairwiseKey(mask_.secret, seed_);
+    return world_.pairwise[site_ - 1u].at(world_.sites[holder - 1u].id);
+  }
+
   const World& world_;
   SiteIndex site_;
   crypto::CtrRandom random_;
@@ -82,6 +99,7 @@ struct Honest {
   bool dead = false;
   bool took_masks = false;
   std::optional<Keys> keys;  // as accepted
+  std::optional<Result> result;
   std::optional<std::vector<SiteIndex>> dealers;
 };
 

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <array>
 
 #include "tests/adversary/liar.h"
 
@@ -11,8 +12,11 @@ using secagg::testing::At;
 
 class Script {
  public:
-  Script(uint32_t seed, uint32_t sites)
-      : world_(sites, 5), colluder_(world_, fmt::format("colluder {}", seed)), dice_(seed) {
+  Script(uint32_t seed, uint32_t sites, bool pairwise)
+      : world_(WorldOf(sites, pairwise)),
+        colluder_(world_, fmt::format("colluder {}", seed)),
+        dice_(seed),
+        pairwise_(pairwise) {
     for (AttemptIndex a = 0; a < 2; ++a) {
       for (SiteIndex s = 1; s < sites; ++s) {
         randoms_.push_back(std::make_unique<crypto::CtrRandom>(SeedFor(fmt::format("{} {} {}", seed, a, s))));
@@ -20,7 +24,7 @@ class Script {
         h.site = s;
         h.name = fmt::format("site {}", s);
         h.round.emplace(world_.sites[s - 1u].id, world_.sites[s - 1u].key, world_.verifier,
-                        world_.coordinator.Public(), *randoms_.back(), BoundsOf(a), Digest{});
+                        world_.coordinator.Public(), *randoms_.back(), BoundsOf(s, a), Digest{});
         random_of_[&h] = randoms_.back().get();
       }
     }
@@ -37,14 +41,21 @@ class Script {
   }
   size_t Unmasked() const { return tap_.Count(Unmask::kDomain); }
   size_t refused() const { return refused_; }
+  /// Results that were taken, true or not: a round cannot tell, its region's core does.
+  size_t results() const { return results_; }
 
  private:
   bool Chance(int percent) { return static_cast<int>(dice_() % 100) < percent; }
   size_t Pick(size_t n) { return n == 0 ? 0 : dice_() % n; }
 
   AttemptId IdOf(AttemptIndex a) const { return {world_.offer.id.job, world_.offer.id.round, a}; }
-  WorkerBounds BoundsOf(AttemptIndex a) const {
-    WorkerBounds bounds = world_.bounds;
+  static World WorldOf(uint32_t sites, bool pairwise) {
+    World world(sites, 5);
+    if (pairwise) world.CarryPairwiseKeys();
+    return world;
+  }
+  WorkerBounds BoundsOf(SiteIndex site, AttemptIndex a) const {
+    WorkerBounds bounds = world_.BoundsOf(site);
     bounds.id = IdOf(a);
     return bounds;
   }
@@ -68,11 +79,16 @@ class Script {
       case WorkerPhase::kInputSent:
         return Chance(10) ? Input(h, a) : Say(h, a, MakeSurvivors(h, a));
       case WorkerPhase::kAgreed:
+        return Chance(5) ? Say(h, a, MakeResult(h, a)) : AfterAgreement(h, a);
       case WorkerPhase::kUnmasked:
-        return Chance(25) ? Say(h, a, MakeSurvivors(h, a)) : Say(h, a, MakeBundle(h, a));
+      case WorkerPhase::kDone:
+        return Chance(30) ? Say(h, a, MakeResult(h, a)) : AfterAgreement(h, a);
       default:
         return;
     }
+  }
+  void AfterAgreement(Honest& h, AttemptIndex a) {
+    return Chance(25) ? Say(h, a, MakeSurvivors(h, a)) : Say(h, a, MakeBundle(h, a));
   }
 
   template <typename T>
@@ -90,7 +106,16 @@ class Script {
       return;
     }
     if (const auto* keys = std::get_if<Signed<Keys>>(&message)) h.keys = keys->body;
+    if (const auto* result = std::get_if<Signed<Result>>(&message)) Ended(h, result->body);
     Carry(h, a, *std::move(effects));
+  }
+  /// One result for an attempt, of the set that was agreed to.
+  void Ended(Honest& h, const Result& result) {
+    EXPECT_EQ(result.t2, h.round->t2());
+    EXPECT_EQ(result.survivors, h.round->survivors());
+    EXPECT_EQ(Canonical(h.result.value_or(result)), Canonical(result)) << "another result";
+    results_ += !h.result.has_value();
+    h.result = result;
   }
   static StatusOr<WorkerEffects> At(Honest& h, const CoordinatorMessage& message) {
     const Instant now = secagg::testing::At(0);
@@ -127,9 +152,10 @@ class Script {
       return;
     }
     auto restored = WorkerRound::Restore(s.id, s.key, world_.verifier, world_.coordinator.Public(),
-                                         *random_of_.at(&h), BoundsOf(a), Digest{}, *h.snapshot);
+                                         *random_of_.at(&h), BoundsOf(h.site, a), Digest{}, *h.snapshot);
     ASSERT_TRUE(restored.ok()) << restored.status();
     h.round.emplace(*std::move(restored));
+    if (h.round->phase() != WorkerPhase::kDone) h.result.reset();  // it was not persisted
   }
   void Input(Honest& h, AttemptIndex a) {
     const Instant now = secagg::testing::At(0);
@@ -225,10 +251,14 @@ class Script {
       if (mine == list.end()) continue;
       const auto column = static_cast<size_t>(mine - list.begin());
       delivery.rows.push_back({dealer, list, shares.signature, shares.body.ciphertexts[column]});
+      if (pairwise_) delivery.pair_tags.push_back(TagOf(shares.body.pair_seals.at(column)));
     }
     if (!Chance(8) || delivery.rows.size() < 2) return delivery;
     const size_t i = Pick(delivery.rows.size()), j = Pick(delivery.rows.size());
-    switch (Pick(4)) {
+    switch (Pick(5)) {
+      case 4:
+        TwistTags(delivery);
+        break;
       case 0:
         delivery.rows[i].ciphertext = delivery.rows[j].ciphertext;
         break;
@@ -242,6 +272,21 @@ class Script {
         delivery.rows[i].commitments.Change()[0].seed_share.bytes[0] ^= 1;
     }
     return delivery;
+  }
+  /// Of what the region's job says of pairwise keys, and of the others' seals.
+  void TwistTags(Delivery& delivery) {
+    auto& tags = delivery.pair_tags;
+    if (tags.empty()) return tags.resize(delivery.rows.size());
+    switch (Pick(4)) {
+      case 0:
+        return tags.clear();
+      case 1:
+        return tags.pop_back();
+      case 2:
+        return std::swap(tags.front(), tags.back());
+      default:
+        tags[Pick(tags.size())].bytes[0] ^= 1;
+    }
   }
   Survivors MakeSurvivors(Honest& h, AttemptIndex a) {
     Gathered& g = gathered_[a];
@@ -285,6 +330,30 @@ class Script {
     if (Chance(4) && !bundle.signatures.empty()) bundle.signatures.push_back(bundle.signatures.back());
     return bundle;
   }
+  Result MakeResult(Honest& h, AttemptIndex a) {
+    Result result{IdOf(a), h.round->t2(), h.round->survivors(), DigestFor("sum"), DigestFor("next")};
+    if (!Chance(50)) return result;
+    switch (Pick(6)) {
+      case 0:
+        result.sum_sha256 = DigestFor("another sum");
+        break;
+      case 1:
+        result.new_adapter = DigestFor("another adapter");
+        break;
+      case 2:
+        result.t2.bytes[0] ^= 1;
+        break;
+      case 3:
+        result.id.attempt ^= 1;
+        break;
+      case 4:
+        result.survivors.push_back(static_cast<SiteIndex>(1 + Pick(world_.n())));
+        break;
+      default:
+        if (!result.survivors.empty()) result.survivors.pop_back();
+    }
+    return result;
+  }
 
   World world_;
   Colluder colluder_;
@@ -295,27 +364,33 @@ class Script {
   std::map<AttemptIndex, Gathered> gathered_;
   std::deque<CoordinatorMessage> history_;
   WireTap tap_;
-  size_t refused_ = 0;
+  bool pairwise_;
+  size_t refused_ = 0, results_ = 0;
 };
 
 constexpr uint32_t kSeedsOfAShard = 150;
 class RandomScriptTest : public ::testing::TestWithParam<uint32_t> {};
 
 TEST_P(RandomScriptTest, BreaksNoLaw) {
-  size_t unmasked = 0, refused = 0;
+  size_t unmasked = 0, refused = 0, results = 0;
+  std::array<size_t, 2> unmasked_by_mode{};  // without pairwise keys, with them
   for (uint32_t i = 0; i < kSeedsOfAShard; ++i) {
     const uint32_t seed = GetParam() * kSeedsOfAShard + i;
     SCOPED_TRACE(fmt::format("seed {}", seed));
-    Script script(seed, seed % 3 == 0 ? 5 : 4);
+    Script script(seed, seed % 3 == 0 ? 5 : 4, seed % 2 == 1);
     script.Run(70);
     ASSERT_EQ(script.Breaches(), std::vector<std::string>{});
     if (::testing::Test::HasFailure()) return;
     unmasked += script.Unmasked();
+    unmasked_by_mode[seed % 2] += script.Unmasked();
+    results += script.results();
     refused += script.refused();
   }
   // The scripts come far enough to break something if it could be broken.
   EXPECT_GT(unmasked, kSeedsOfAShard / 4);
+  for (const size_t of_mode : unmasked_by_mode) EXPECT_GT(of_mode, kSeedsOfAShard / 10);
   EXPECT_GT(refused, 5 * kSeedsOfAShard);
+  EXPECT_GT(results, kSeedsOfAShard / 10);
 }
 
 INSTANTIATE_TEST_SUITE_P(Seeds, RandomScriptTest, ::testing::Range(0u, 4u));

@@ -1,6 +1,8 @@
 #ifndef CONCORDAT_TESTS_FUZZ_ATTEMPT_SCRIPT_H_
 #define CONCORDAT_TESTS_FUZZ_ATTEMPT_SCRIPT_H_
 
+#include <algorithm>
+#include <array>
 #include <deque>
 #include <map>
 #include <set>
@@ -22,9 +24,40 @@ using secagg::testing::Attempt;
 using secagg::testing::DigestFor;
 using secagg::testing::World;
 
-inline World& TheWorld() {
-  static World world(4);
-  return world;
+/// What a federation and a job decide for a whole attempt.
+enum Mode : uint8_t { kPlain, kP256, kPairwise, kP256Pairwise };
+constexpr bool HasP256(Mode mode) { return mode == kP256 || mode == kP256Pairwise; }
+constexpr bool HasPairwise(Mode mode) { return mode == kPairwise || mode == kP256Pairwise; }
+
+/// The inputs' first byte when it is one of these says the mode; else it is the first choice of an attempt in
+/// kPlain, as in corpora from before there were modes.
+inline constexpr std::array<uint8_t, 4> kModeBytes{252, 253, 254, 255};
+inline Mode TakeMode(Choices& c) {
+  const auto known = std::ranges::find(kModeBytes, c.Peek());
+  if (known == kModeBytes.end()) return kPlain;
+  (void)c.Byte();
+  return static_cast<Mode>(known - kModeBytes.begin());
+}
+
+/// Everybody's keys on P-256, with what is made of them.
+inline void UseP256(World& world) {
+  constexpr auto kProfile = crypto::SignatureProfile::kP256;
+  crypto::CtrRandom random(secagg::testing::SeedFor("p256 identities"));
+  world.coordinator = crypto::SigningKey::Generate(random, kProfile);
+  for (size_t i = 0; i < world.sites.size(); ++i) {
+    World::Site& site = world.sites[i];
+    site.key = crypto::SigningKey::Generate(random, kProfile);
+    world.verifier.Add(site.chain, site.id, site.key.Public());
+    world.offer.roster[i].key_hash = site.key.Public().KeyHash();
+  }
+}
+
+inline World& TheWorld(Mode mode = kPlain) {
+  static std::map<Mode, World> worlds;
+  const auto [known, is_new] = worlds.try_emplace(mode, 4);
+  if (is_new && HasP256(mode)) UseP256(known->second);
+  if (is_new && HasPairwise(mode)) known->second.CarryPairwiseKeys();
+  return known->second;
 }
 
 /// Body, signature, and what is beside the body.
@@ -36,6 +69,7 @@ Bytes WholeBytes(const Signed<T>& message) {
   out.Raw(message.signature);
   if constexpr (std::is_same_v<T, Shares>) {
     for (const ShareCiphertext& c : message.body.ciphertexts) out.Raw(c);
+    for (const PairSeal& seal : message.body.pair_seals) out.Raw(seal);
   }
   return out.Take();
 }
@@ -69,7 +103,8 @@ class Recorder {
       : world_(world),
         lost_(lost),
         sites_(world),
-        coordinator_(world.offer, world.coordinator, world.verifier, world.Chains()) {}
+        coordinator_(world.offer, world.coordinator, world.verifier, world.Chains(),
+                     !world.pairwise.empty()) {}
 
   Script Record() {
     Take(coordinator_.Start(At(0)));
@@ -164,10 +199,12 @@ class Recorder {
 };
 
 /// The attempt that everybody ends, and the one that loses site 4 after it has dealt its shares.
-inline const Script& TheScript(bool lossy) {
-  static const Script full = Recorder(TheWorld(), 0).Record();
-  static const Script one_lost = Recorder(TheWorld(), 4).Record();
-  return lossy ? one_lost : full;
+inline const Script& TheScript(bool lossy, Mode mode = kPlain) {
+  static std::map<std::pair<bool, Mode>, Script> scripts;
+  const auto known = scripts.find({lossy, mode});
+  if (known != scripts.end()) return known->second;
+  Script made = Recorder(TheWorld(mode), lossy ? 4 : 0).Record();
+  return scripts[{lossy, mode}] = std::move(made);
 }
 
 }  // namespace concordat::fuzz

@@ -27,6 +27,8 @@ class Choices {
  public:
   Choices(const uint8_t* data, size_t size) : left_(data, size) {}
   bool done() const { return left_.empty(); }
+  /// The next byte, which stays the next.
+  uint8_t Peek() const { return left_.empty() ? 0 : left_.front(); }
   uint8_t Byte() {
     if (left_.empty()) return 0;
     const uint8_t byte = left_.front();

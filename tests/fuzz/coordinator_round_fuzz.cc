@@ -1,6 +1,6 @@
 // The coordinator's machine and its log against sites that say anything, all of whose keys the fuzzer holds:
 // true answers, edited ones, lost and returning connections, deadlines, and restarts from the log. Each byte
-// of the input is a choice.
+// of the input is a choice; the first may say the attempt's mode (TakeMode).
 //
 // Whatever comes: one body for each message to a site, for ever; one U3, of sites whose uploads were
 // accepted; no upload accepted twice; what is refused changes nothing; each decision is in the log, and the
@@ -22,8 +22,10 @@ class Play {
  public:
   explicit Play(Choices c)
       : c_(c),
-        editor_(TheWorld(), 0, c_),
-        round_(TheWorld().offer, TheWorld().coordinator, TheWorld().verifier, TheWorld().Chains()) {}
+        mode_(TakeMode(c_)),
+        world_(TheWorld(mode_)),
+        editor_(world_, 0, c_),
+        round_(world_.offer, world_.coordinator, world_.verifier, world_.Chains(), HasPairwise(mode_)) {}
   void Run() {
     Took([&] { return round_.Start(now_); });
     for (int i = 0; i < kMostMoves && !c_.done(); ++i) Move();
@@ -32,7 +34,7 @@ class Play {
  private:
   const CoordinatorRound& round() const { return round_.round(); }
   const crypto::SigningKey& KeyOf(SiteIndex site) const { return editor_.KeyOf(site); }
-  SiteIndex AnySite() { return static_cast<SiteIndex>(1 + c_.Below(TheWorld().n())); }
+  SiteIndex AnySite() { return static_cast<SiteIndex>(1 + c_.Below(world_.n())); }
 
   void Move() {
     switch (c_.Below(10)) {
@@ -84,7 +86,7 @@ class Play {
   void Say(size_t step, SiteIndex site, bool edited) {
     switch (step) {
       case 1:
-        return Say(site, edited, TheScript(false).adverts.at(site),
+        return Say(site, edited, TheScript(false, mode_).adverts.at(site),
                    [&](const auto& m) { return round_.OnAdvert(m, now_); });
       case 2:
         return Say(site, edited, SharesOf(site), [&](const auto& m) { return round_.OnShares(m, now_); });
@@ -127,18 +129,19 @@ class Play {
   }
   /// The script's, which open, where U1 is the script's; else some that have the form only.
   Signed<Shares> SharesOf(SiteIndex site) {
-    const Signed<Shares>& true_ones = TheScript(false).shares.at(site);
+    const Signed<Shares>& true_ones = TheScript(false, mode_).shares.at(site);
     if (round().t1() == true_ones.body.t1) return true_ones;
     Shares made{round().offer().id, site, round().t1(), {}, {}};
     for (const SiteIndex holder : round().advertised()) {
       made.commitments.push_back({holder, DigestFor("a"), DigestFor("b")});
       made.ciphertexts.emplace_back();
+      if (HasPairwise(mode_)) made.pair_seals.emplace_back();
     }
     return Sign(KeyOf(site), std::move(made));
   }
   Unmask UnmaskOf(SiteIndex site) {
     Unmask out{round().offer().id, site, round().t2(), {}, {}};
-    const auto& held = TheScript(false).held.at(site);
+    const auto& held = TheScript(false, mode_).held.at(site);
     for (const SiteIndex dealer : round().dealers()) {
       const HeldShares& shares = held.at(dealer);
       if (std::ranges::binary_search(round().survivors(), dealer)) {
@@ -196,8 +199,11 @@ class Play {
       Must(accepted_.contains(site), "U3 are sites whose uploads were accepted");
   }
   void Sent(const Outgoing& out) {
-    Must(out.to >= 1 && out.to <= TheWorld().n(), "messages go to sites");
-    const Bytes whole = WholeBytes(*out.message);
+    Must(out.to >= 1 && out.to <= world_.n(), "messages go to sites");
+    // An ECDSA signature made again has other bytes: of those what is compared is the body.
+    const Bytes whole = HasP256(mode_)
+                            ? std::visit([](const auto& m) { return Canonical(m.body); }, *out.message)
+                            : WholeBytes(*out.message);
     const auto [known, is_new] = said_.emplace(std::pair(out.message->index(), out.to), whole);
     Must(is_new || known->second == whole, "one body for each message to a site");
     const auto* survivors = std::get_if<Signed<Survivors>>(out.message.get());
@@ -215,7 +221,8 @@ class Play {
   void Restart() {
     const CoordinatorPhase before = round().phase();
     if (before == CoordinatorPhase::kDone) return;  // the log is gone then
-    auto replayed = LoggedRound::Replay(TheWorld().coordinator, TheWorld().verifier, log_, now_, kGrace);
+    auto replayed =
+        LoggedRound::Replay(world_.coordinator, world_.verifier, log_, now_, kGrace, HasPairwise(mode_));
     Must(replayed.ok(), "a coordinator's log replays");
     const CoordinatorRound& again = replayed->round();
     if (before == CoordinatorPhase::kAborted) {
@@ -231,6 +238,8 @@ class Play {
   }
 
   Choices c_;
+  Mode mode_;
+  const World& world_;
   Editor editor_;
   LoggedRound round_;
   Instant now_ = At(0);

@@ -74,7 +74,17 @@ class Editor {
     if (c_.Below(2) == 0) return EditList(c_, list);
     if (!list.empty()) FlipIn(c_, list[c_.Below(list.size())]);
   }
+  /// Of seals or tags, also where the job has none.
+  template <typename T>
+  void EditPairs(std::vector<T>& list) {
+    const size_t what = c_.Below(4);
+    if (what == 0) return list.clear();
+    if (what == 1) return EditList(c_, list);
+    if (what == 2 || list.empty()) return void(list.emplace_back());
+    FlipIn(c_, list[c_.Below(list.size())]);
+  }
   void Edit(Shares& m) {
+    if (TakesPairs()) return EditPairs(m.pair_seals);
     switch (c_.Below(5)) {
       case 0:
         return Edit(m.commitments);
@@ -90,6 +100,7 @@ class Editor {
     }
   }
   void Edit(Delivery& m) {
+    if (TakesPairs()) return EditPairs(m.pair_tags);
     const size_t what = c_.Below(6);
     if (what == 0) return EditList(c_, m.rows);
     if (what == 1) return FlipIn(c_, m.t1);
@@ -174,6 +185,13 @@ class Editor {
   }
 
  private:
+  /// Bytes from 250 on are the choice of what pairwise keys leave: so the other choices keep their bytes.
+  bool TakesPairs() {
+    if (c_.Peek() < 250) return false;
+    (void)c_.Byte();
+    return true;
+  }
+
   const World& world_;
   SiteIndex target_;
   Choices& c_;

@@ -1,5 +1,6 @@
 // A worker's machine against a coordinator that also holds every other site's key: true messages, edited
-// ones, old ones, in any order, and restarts from what was persisted. Each byte of the input is a choice.
+// ones, old ones, in any order, and restarts from what was persisted. Each byte of the input is a choice; the
+// first may say that identities are on P-256 and that the job has pairwise keys (TakeMode).
 //
 // Whatever is said: one body for each of its messages, for ever; masks handed out once; both kinds of share
 // opened for nobody; nothing new is sent before it is persisted; what is refused changes nothing.
@@ -52,13 +53,14 @@ class Said {
 
 class Play {
  public:
-  explicit Play(Choices c) : c_(c), editor_(TheWorld(), kSelf, c_), attempt_(TheWorld()) {}
+  explicit Play(Choices c)
+      : c_(c), mode_(TakeMode(c_)), editor_(TheWorld(mode_), kSelf, c_), attempt_(TheWorld(mode_)) {}
   void Run() {
     for (int i = 0; i < kMostMoves && !c_.done(); ++i) Move();
   }
 
  private:
-  const Script& script() { return TheScript(lossy_); }
+  const Script& script() { return TheScript(lossy_, mode_); }
   WorkerRound& worker() { return attempt_.worker(kSelf); }
 
   void Move() {
@@ -125,7 +127,7 @@ class Play {
   template <typename T>
   void EditAndSign(Signed<T>& m) {
     for (size_t more = 1 + c_.Below(3); more > 0; --more) editor_.Edit(m.body);
-    if (c_.Below(8) != 7) m = Sign(TheWorld().coordinator, std::move(m.body));
+    if (c_.Below(8) != 7) m = Sign(TheWorld(mode_).coordinator, std::move(m.body));
   }
   void Tell(const CoordinatorMessage& message) {
     Took([&] { return attempt_.AtWorker(kSelf, message); });
@@ -135,7 +137,8 @@ class Play {
     if (!masks.ok()) return;
     Must(!std::exchange(masks_taken_, true), "masks are handed out once");
   }
-  void Sent(const Digest& sha256, uint64_t elements = TheWorld().offer.elements) {
+  void Sent(const Digest& sha256) { Sent(sha256, TheWorld(mode_).offer.elements); }
+  void Sent(const Digest& sha256, uint64_t elements) {
     Took([&] { return worker().OnInput(elements, sha256, attempt_.now()); });
   }
   /// Step 5, in any order.
@@ -185,6 +188,7 @@ class Play {
   }
 
   Choices c_;
+  Mode mode_;
   Editor editor_;
   Attempt attempt_;  // its worker kSelf only
   bool lossy_ = false, erased_ = false, masks_taken_ = false;
