@@ -288,9 +288,12 @@ TEST(WorkerResumeTest, AnAttemptThatWasPaidForIsNotGoneOnWithFromAnOlderJournalA
   ASSERT_EQ(region.ledger->entries().size(), 1u);
   region.journal = journal;  // both put back from one copy, with the journal's anchor
   region.sealed = sealed;
+  region.hold_training = false;
   region.Start();
+  EXPECT_TRUE(region.sealed.empty());
   region.Receive(JobNotice{f.signed_job, true, 0});
-  EXPECT_EQ(region.encoded.size(), 1u) << "a second vector under one mask and for one charge";
+  region.Receive(f.SignedOffer(0, 0));
+  EXPECT_EQ(region.encoded.size(), 1u) << "a second vector under one mask";
 }
 
 TEST(WorkerResumeTest, AttemptsThatOnlyTheLedgerRemembersCountAgainstTheRound) {
