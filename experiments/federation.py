@@ -1,4 +1,5 @@
 """Jobs of three regions with real processes, for experiments: what leak/run and utility/run have in common."""
+import ctypes
 import json
 import os
 import pathlib
@@ -18,6 +19,11 @@ DELTA = 1e-5
 
 def say(text):
     print(f"[{time.strftime('%H:%M:%S')}] {text}", file=sys.stderr, flush=True)
+
+
+def end_with_parent():
+    """For preexec_fn: SIGTERM when the script ends, however it does. Else its daemons would keep port and state."""
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
 
 
 class Federation:
@@ -156,9 +162,10 @@ split_key: split.key
 
     def start(self):
         def run(program, config, log):
-            # The workers' own processes end with them; daemons of a script that was killed end with it.
+            # The workers' own processes end with them.
             self.processes.append(subprocess.Popen(
-                [str(self.bin / program), "--config", str(config)], stderr=open(log, "a"), stdout=subprocess.DEVNULL))
+                [str(self.bin / program), "--config", str(config)], stderr=open(log, "a"), stdout=subprocess.DEVNULL,
+                preexec_fn=end_with_parent))
 
         run("concordat-coordinator", self.folder / "coordinator" / "coordinator.yaml",
             self.folder / "coordinator" / "stderr.log")
