@@ -122,6 +122,7 @@ struct ResumeUpload {
   AttemptId id;
   uint64_t elements = 0;
   uint32_t modulus_bits = kPlainBits;
+  uint32_t sites = 1;  // of the roster, as in EncodingConfig
 };
 /// Of an upload that an earlier process began and nobody goes on with: what may have left is reported with
 /// UploadEnded, and the file deleted.

@@ -116,8 +116,9 @@ void WorkerCore::GoOn(Open& open, Asleep asleep, Instant now) {
   if (phase <= WorkerPhase::kReady) TrainFor(jobs_.at(asleep.id.job), open.offer.body, now);
   if (phase == WorkerPhase::kInputBegun) {
     open.uploading = true;
+    const EncodingConfig& config = open.plan.config();
     fx_.commands.push_back(
-        ResumeUpload{asleep.id, open.plan.total_elements(), open.plan.config().modulus_bits});
+        ResumeUpload{asleep.id, open.plan.total_elements(), config.modulus_bits, config.sites});
   }
   // From here on `open` may end.
   for (const FromCoordinator& message : asleep.messages)

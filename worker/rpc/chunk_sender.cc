@@ -26,8 +26,12 @@ constexpr std::chrono::seconds kSilence{3};
 constexpr Millis kLook{100};
 constexpr Millis kShortLook{5};
 
-size_t LanesFor(uint64_t total) {
+size_t MostLanes(uint64_t total) {
   return static_cast<size_t>(std::clamp<uint64_t>(total / kWorthAConnection, 1, ChunkSender::kConnections));
+}
+
+size_t FirstLanes(uint64_t total, uint32_t sites) {
+  return std::clamp<size_t>(ChunkSender::kConnectionsOfAll / std::max(1u, sites), 1, MostLanes(total));
 }
 
 /// The coordinator's answer to an upload. Its full disk is not ours: that is worth another try.
@@ -66,9 +70,15 @@ struct ChunkSender::Call {
   std::unique_ptr<grpc::ClientAsyncResponseReader<pb::PutChunkReply>> reader;
 };
 
-ChunkSender::ChunkSender(const AttemptId& id, uint64_t total_bytes, Dial dial, ChunkSource& source)
-    : id_(id), total_(total_bytes), source_(source), window_(total_bytes, LanesFor(total_bytes)) {
-  for (size_t i = 0; i < LanesFor(total_bytes); ++i) lanes_.push_back(std::make_unique<Lane>(dial()));
+ChunkSender::ChunkSender(const AttemptId& id, uint64_t total_bytes, uint32_t sites, Dial dial,
+                         ChunkSource& source)
+    : id_(id), total_(total_bytes), dial_(std::move(dial)), source_(source), window_(total_bytes) {
+  while (lanes_.size() < FirstLanes(total_, sites)) AddLane();
+}
+
+void ChunkSender::AddLane() {
+  lanes_.push_back(std::make_unique<Lane>(dial_()));
+  window_.SetConnections(lanes_.size());
 }
 
 ChunkSender::~ChunkSender() {
@@ -90,6 +100,7 @@ Status ChunkSender::Loop() {
   while (!window_.done()) {
     ASSIGN_OR_RETURN(const uint64_t made, source_.Made());
     const Time now = steady_clock::now();
+    if (lanes_.size() < MostLanes(total_) && window_.Slow(made, now)) AddLane();
     for (const auto& lane : lanes_)
       if (lane->state == Lane::State::kResting && lane->rest_until <= now) Ask(*lane);
     RETURN_IF_ERROR(Fill(made, now));

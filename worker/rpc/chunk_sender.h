@@ -40,9 +40,13 @@ class ChunkSource {
 class ChunkSender {
  public:
   static constexpr size_t kConnections = 4;
+  /// Of all sites of a roster together, as long as each has one: every one of them costs the coordinator some
+  /// 100 KiB. A site whose link is slow takes more, one by one, up to kConnections.
+  static constexpr size_t kConnectionsOfAll = 64;
 
+  /// \param sites of the roster, that upload at the same time; at least one
   /// \param source must outlive it
-  ChunkSender(const AttemptId& id, uint64_t total_bytes, Dial dial, ChunkSource& source);
+  ChunkSender(const AttemptId& id, uint64_t total_bytes, uint32_t sites, Dial dial, ChunkSource& source);
   ~ChunkSender();
   /// The coordinator may have this many bytes already: an earlier process may have sent them.
   void MayHaveLeft(uint64_t bytes) { window_.MayHaveLeft(bytes); }
@@ -62,6 +66,7 @@ class ChunkSender {
   struct Call;
 
   Status Loop();
+  void AddLane();
   Status Fill(uint64_t made, Time now);
   Lane* Freest(Time now);
   Call& Begin(Lane& lane);
@@ -76,6 +81,7 @@ class ChunkSender {
 
   const AttemptId id_;
   const uint64_t total_;
+  const Dial dial_;
   ChunkSource& source_;
   SendWindow window_;
   std::vector<std::unique_ptr<Lane>> lanes_;

@@ -10,6 +10,8 @@ constexpr Millis kSlack{200};  // a coordinator that hashes, stores and serves o
 constexpr Millis kLongestPatience{1'250};
 /// A piece is what one connection sends in about this time: small on a slow link, where it may be lost.
 constexpr double kPieceSeconds = 0.5;
+constexpr Millis kSlowTime{4'000};
+constexpr uint64_t kSlowBytes = 512 << 10;
 
 }  // namespace
 
@@ -18,6 +20,15 @@ void SendWindow::SetPatience(Millis first_answer) {
 }
 
 void SendWindow::LimitPieces(size_t most) { most_pieces_ = std::clamp<size_t>(most, 1, kMostPieces); }
+
+bool SendWindow::Slow(uint64_t made, Time now) {
+  const bool waiting = made >= stored_ + kSlowBytes;
+  if (waiting && looked_at_ && now - *looked_at_ < kSlowTime) return false;
+  const bool slow = waiting && looked_at_ && stored_ < stored_then_ + kSlowBytes;
+  looked_at_ = waiting ? std::optional(now) : std::nullopt;
+  stored_then_ = stored_;
+  return slow;
+}
 
 /// Drops what is stored from what is to be sent again.
 void SendWindow::Trim() {

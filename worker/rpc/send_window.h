@@ -44,7 +44,14 @@ class SendWindow {
   };
 
   /// \param connections that the pieces are spread over
-  SendWindow(uint64_t total_bytes, size_t connections) : total_(total_bytes), connections_(connections) {}
+  explicit SendWindow(uint64_t total_bytes, size_t connections = 1)
+      : total_(total_bytes), connections_(connections) {}
+
+  void SetConnections(size_t connections) { connections_ = connections; }
+  /// Whether another connection may help, as on a link that loses packets: in the last four seconds less than
+  /// 512 KiB more was stored, though more than that had been made. Each four seconds are looked at once.
+  /// \param made as of Next
+  bool Slow(uint64_t made, Time now);
 
   /// How long a piece may be under way before less is sent. Set from the time that a connection took to give
   /// its first answer, about four round trips; kept between bounds of its own.
@@ -87,7 +94,7 @@ class SendWindow {
   void Trim();
 
   const uint64_t total_;
-  const size_t connections_;
+  size_t connections_;
   Millis patience_{1000};
   uint64_t size_ = kFirst;
   uint64_t piece_bytes_ = kSmallestPiece;
@@ -102,6 +109,8 @@ class SendWindow {
   uint64_t sent_ = 0;
   uint64_t acknowledged_ = 0;
   std::optional<uint64_t> began_again_at_;
+  std::optional<Time> looked_at_;  // of Slow
+  uint64_t stored_then_ = 0;
 };
 
 }  // namespace concordat::worker

@@ -85,6 +85,7 @@ Upload::Upload(StartUpload order, std::filesystem::path folder, Dial dial, OnEve
       dial_(std::move(dial)),
       on_event_(std::move(on_event)),
       modulus_bits_(order_.plan.config().modulus_bits),
+      sites_(order_.plan.config().sites),
       elements_(order_.plan.total_elements()),
       total_bytes_(order_.plan.vector_bytes()),
       chunk_bytes_(VectorBytes(kChunkElements, modulus_bits_)) {}
@@ -96,6 +97,7 @@ Upload::Upload(const ResumeUpload& order, std::filesystem::path folder, Dial dia
       dial_(std::move(dial)),
       on_event_(std::move(on_event)),
       modulus_bits_(order.modulus_bits),
+      sites_(order.sites),
       elements_(order.elements),
       total_bytes_(VectorBytes(elements_, modulus_bits_)),
       chunk_bytes_(VectorBytes(kChunkElements, modulus_bits_)) {}
@@ -278,7 +280,7 @@ Digest Upload::DigestOfPrefix(uint64_t bytes) const {
 void Upload::SendAll() {
   const auto began = std::chrono::steady_clock::now();
   std::optional<ChunkSender> sender;
-  sender.emplace(id_, total_bytes_, dial_, static_cast<ChunkSource&>(*this));
+  sender.emplace(id_, total_bytes_, sites_, dial_, static_cast<ChunkSource&>(*this));
   if (resumed_) sender->MayHaveLeft(total_bytes_);
   const Status status = sender->Run();
   // Nothing leaves that was not stored first.

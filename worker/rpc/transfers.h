@@ -68,6 +68,7 @@ class Upload : private ChunkSource {
   OnEvent on_event_;
   FileDescriptor file_, digests_;  // y_i, and the SHA-256 of each of its chunks
   const uint32_t modulus_bits_;
+  const uint32_t sites_;  // of the roster
   const uint64_t elements_;
   const uint64_t total_bytes_;
   const uint64_t chunk_bytes_;

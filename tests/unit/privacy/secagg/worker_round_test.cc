@@ -383,6 +383,13 @@ TEST_F(WorkerDeliveryTest, HandsItsMasksOutOnceAndSignsOneInputOnly) {
   ExpectRefused(worker_.TakeMasks(), kMaskSpent);
 }
 
+TEST_F(WorkerDeliveryTest, BeginsNoInputOnceItsTimeIsOver) {
+  ASSERT_TRUE(Give(attempt_.Waiting<Delivery>(1)).ok());
+  ExpectRefused(worker_.BeginInput(worker_.input_until() + Millis(1)), kLate);
+  ExpectRefused(worker_.TakeMasks(), kWrongPhase);
+  EXPECT_TRUE(worker_.BeginInput(worker_.input_until()).ok()) << "a refusal changes nothing";
+}
+
 // Step 6.
 
 class WorkerSurvivorsTest : public WorkerRoundTest {

@@ -278,11 +278,12 @@ TEST(WorkerResumeTest, AttemptsThatOnlyTheLedgerRemembersCountAgainstTheRound) {
   Federation f;
   f.StartAll();
   Region& region = *f.regions[1];
-  for (AttemptIndex attempt = 0; attempt < 3; ++attempt)  // as many as the job allows
+  // As many as the job allows, under numbers that no offer can have now: only the count speaks against another.
+  for (const AttemptIndex attempt : {3u, 4u, 5u})
     ASSERT_OK(region.ledger->Charge(region.now, *policy::RoundCharge(f.job.spec, f.MakeOffer(0, attempt))));
   region.Start();
   region.Receive(JobNotice{f.signed_job, true, 0});
-  region.Receive(f.SignedOffer(0, 3));
+  region.Receive(f.SignedOffer(0, 2));
   EXPECT_TRUE(region.Sent<Signed<secagg::Advert>>().empty());
   ASSERT_FALSE(region.Sent<Dropout>().empty());
   EXPECT_EQ(region.Sent<Dropout>().back().refusal, secagg::RefusalCode::kAttempts);

@@ -283,6 +283,36 @@ TEST(SendWindowTest, ALinkThatSlowsDownIsNotFloodedForLong) {
   EXPECT_EQ(window.size(), SendWindow::kLeast);
 }
 
+TEST(SendWindowTest, ASlowLinkWantsAnotherConnectionEveryFourSeconds) {
+  SendWindow window(100 * kMiB);
+  EXPECT_FALSE(window.Slow(100 * kMiB, At(0)));
+  EXPECT_FALSE(window.Slow(100 * kMiB, At(3.9)));
+  EXPECT_TRUE(window.Slow(100 * kMiB, At(4)));
+  EXPECT_FALSE(window.Slow(100 * kMiB, At(4.1))) << "the other one has not been tried yet";
+  EXPECT_TRUE(window.Slow(100 * kMiB, At(8)));
+}
+
+TEST(SendWindowTest, ALinkThatGoesOnOrWaitsForBytesWantsNoOtherConnection) {
+  SendWindow window(100 * kMiB);
+  const auto store = [&](uint64_t bytes, double at) {
+    for (uint64_t to = window.stored() + bytes; window.stored() < to;) {
+      const auto piece = window.Next(100 * kMiB, At(at));
+      ASSERT_TRUE(piece);
+      ASSERT_OK(window.Acknowledged(*piece, window.stored() + piece->bytes, At(at)));
+    }
+  };
+  EXPECT_FALSE(window.Slow(100 * kMiB, At(0)));
+  store(512 << 10, 3);
+  EXPECT_FALSE(window.Slow(100 * kMiB, At(4)));
+  store(256 << 10, 7);
+  EXPECT_TRUE(window.Slow(100 * kMiB, At(8)));
+  // Everything that there is has been stored for a while: the time begins when there is more.
+  EXPECT_FALSE(window.Slow(window.stored(), At(11)));
+  EXPECT_FALSE(window.Slow(100 * kMiB, At(13)));
+  EXPECT_FALSE(window.Slow(100 * kMiB, At(16)));
+  EXPECT_TRUE(window.Slow(100 * kMiB, At(17)));
+}
+
 TEST(SendWindowTest, AnyMixOfLossesOrdersAndRestartsEndsWithAllStored) {
   const uint64_t seed = std::random_device{}();
   SCOPED_TRACE(::testing::Message() << "seed " << seed);

@@ -379,6 +379,26 @@ TEST_F(SessionTest, AnUploadArrivesWholeAndIsDeletedAfterwards) {
   EXPECT_FALSE(std::filesystem::exists(folder_ / OutboxName(order.id)));
 }
 
+TEST_F(SessionTest, TheSitesOfALargeRosterUploadOverFewerConnections) {
+  for (const auto& [sites, connections] :
+       std::vector<std::pair<uint32_t, size_t>>{{3, 4}, {16, 4}, {32, 2}, {100, 1}}) {
+    size_t dialled = 0;
+    StartUpload order = Order(700'000);
+    EncodingConfig config = order.plan.config();
+    config.sites = sites;
+    order.plan = *EncodingPlan::Make(config);
+    TempDir folder;
+    FakeCoordinator coordinator(folder);
+    UploadResult result;
+    const Dial dial = [&] { return ++dialled, coordinator.Channel(); };
+    Upload upload(order, folder.path(), dial, [&](UploadEvent e) { result.Add(std::move(e)); });
+    upload.Start();
+    ASSERT_TRUE(std::holds_alternative<Uploaded>(result.End())) << sites;
+    upload.Discard();
+    EXPECT_EQ(dialled, connections) << sites;
+  }
+}
+
 TEST_F(SessionTest, AChunkThatGotLostIsSentAgainWithTheSameBytes) {
   coordinator_.lose_every = 2;
   const StartUpload order = Order(1'500'000);
