@@ -13,6 +13,7 @@
 #include <cerrno>
 #include <memory>
 
+#include "cli/anchored_ledger.h"
 #include "cli/certificate_file.h"
 #include "cli/context.h"
 #include "cli/doctor_trainer.h"
@@ -253,6 +254,18 @@ void Doctor::CheckListen(const std::string& address, const std::function<Status(
 }
 
 void Doctor::CheckData() {
+void Doctor::CheckLedger(const policy::WorkerConfig& config) {
+  const auto ledger = ReadAnchoredLedger(config, card_->name);
+  const Status status = ledger.ok() ? ledger->held : ledger.status();
+  Add(status, "ledger",
+      !status.ok() ? ""
+      : ledger->entries.empty()
+          ? "nothing was charged yet"
+          : fmt::format("{}: {} charges, as its anchor says", config.ledger.string(), ledger->entries.size()),
+      "put the newest copy of the ledger back, or, with the worker stopped: concordat ledger reconcile "
+      "--worker FILE");
+}
+
   static constexpr const char* kNext = "set path and kind in the dataset card, and let this user read it";
   std::error_code error;
   const path& data = card_->path;
@@ -323,6 +336,7 @@ void Doctor::CheckTrainer(const policy::WorkerConfig& config) {
                "a large model or dataset takes longer; else look at what it does");
   }
   static constexpr const char* kNext =
+    CheckLedger(config);
       "run doctor as the user that runs the worker: that user must read the program, its libraries, the "
       "model "
       "and the dataset";
