@@ -121,6 +121,15 @@ bool ParseInteger(const std::string& text, int64_t* out) {
   return error == std::errc() && end == text.data() + text.size();
 }
 
+/// In the largest unit that says it whole.
+std::string DurationText(int64_t millis) {
+  static constexpr std::pair<int64_t, const char*> kUnits[] = {
+      {24 * 3600 * 1000, "d"}, {3600 * 1000, "h"}, {60 * 1000, "m"}, {1000, "s"}};
+  for (const auto& [size, name] : kUnits)
+    if (millis >= size && millis % size == 0) return fmt::format("{}{}", millis / size, name);
+  return fmt::format("{}ms", millis);
+}
+
 bool ParseDuration(const std::string& text, int64_t* out) {
   int64_t value = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
@@ -407,8 +416,8 @@ std::vector<std::string> YamlMap::TextsOr(std::string_view key, size_t max_count
 }
 
 int64_t YamlMap::DurationMillis(std::string_view key, int64_t min, int64_t max) {
-  const std::string expected =
-      fmt::format("a duration from {}ms to {}ms, like 250ms, 30s, 5m, 2h or 7d", min, max);
+  const std::string expected = fmt::format("a duration from {} to {}, like 250ms, 30s, 5m, 2h or 7d",
+                                           DurationText(min), DurationText(max));
   const YAML::Node* node = Find(key, true, expected);
   if (node == nullptr) return min;
   int64_t value = 0;

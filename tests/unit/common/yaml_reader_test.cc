@@ -118,6 +118,13 @@ TEST(YamlReaderTest, DurationsNeedTheirUnit) {
   }
 }
 
+TEST(YamlReaderTest, BoundsOfADurationAreInTheLargestWholeUnit) {
+  EXPECT_THAT(Reading("d: 5\n", [](YamlMap& m) { m.DurationMillis("d", 1'000, 604'800'000); }),
+              HasStatus(StatusCode::kInvalidArgument, "expected a duration from 1s to 7d, like"));
+  EXPECT_THAT(Reading("d: 5\n", [](YamlMap& m) { m.DurationMillis("d", 0, 5'400'000); }),
+              HasStatus(StatusCode::kInvalidArgument, "expected a duration from 0ms to 90m, like"));
+}
+
 TEST(YamlReaderTest, OnlyTrueAndFalseAreFlags) {
   for (const char* wrong : {"yes", "no", "on", "True", "1", "~"}) {
     EXPECT_THAT(Reading(fmt::format("f: {}\n", wrong), [](YamlMap& m) { m.Flag("f"); }),
@@ -134,13 +141,6 @@ TEST(YamlReaderTest, LongValuesAreNotRepeatedWhole) {
               HasStatus(StatusCode::kInvalidArgument, "text of 1 to 199 bytes"));
 }
 
-TEST(YamlReaderTest, ManyMistakesAreCountedNotListed) {
-  std::string text;
-  for (int i = 0; i < 5'000; ++i) text += fmt::format("key{}: 1\n", i);
-  const Status status = Reading(text, [](YamlMap& m) { m.TextOr("known", ""); });
-  EXPECT_THAT(status, HasStatus(StatusCode::kInvalidArgument, "\nand 4980 more"));
-  EXPECT_EQ(std::ranges::count(std::string(Message(status)), '\n'), 20);
-}
 TEST(YamlReaderTest, AFileNamedByMistakeIsNotRepeated) {
   const Status names = Reading("secret patient: 1\nsecret patient: 2\nJane|Doe: x\nplain: 1\n",
                                [](YamlMap& m) { m.TextOr("known", ""); });
@@ -156,6 +156,13 @@ TEST(YamlReaderTest, AFileNamedByMistakeIsNotRepeated) {
   EXPECT_EQ(Message(alias).find("secret"), std::string_view::npos) << Message(alias);
 }
 
+TEST(YamlReaderTest, ManyMistakesAreCountedNotListed) {
+  std::string text;
+  for (int i = 0; i < 5'000; ++i) text += fmt::format("key{}: 1\n", i);
+  const Status status = Reading(text, [](YamlMap& m) { m.TextOr("known", ""); });
+  EXPECT_THAT(status, HasStatus(StatusCode::kInvalidArgument, "\nand 4980 more"));
+  EXPECT_EQ(std::ranges::count(std::string(Message(status)), '\n'), 20);
+}
 
 TEST(YamlReaderTest, TwentyMistakesAreAllListed) {
   std::string text;
