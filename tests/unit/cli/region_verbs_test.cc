@@ -70,12 +70,31 @@ TEST_F(CliWorld, ErrorsOfInitAndCharterNameTheFlag) {
               HasSubstr("--listen"));
   const auto made = [&](const std::string& address, const std::string& basis) {
     return Cli({"charter", "new", At("c.yaml"), "--name", "c", "--member",
-                "de.example=" + At("de/ca/root.pem"), "--coordinator", At("neutral"), "--address", address,
-                "--legal-basis", basis})
+                "de.example=" + At("de/ca/root.pem"), "--member", "es.example=" + At("es/ca/root.pem"),
+                "--member", "fr.example=" + At("fr/ca/root.pem"), "--coordinator", At("neutral"), "--address",
+                address, "--legal-basis", basis})
         .err;
   };
   EXPECT_THAT(made("foo", "scc"), HasSubstr("--address"));
   EXPECT_THAT(made("foo:1", "whim"), HasSubstr("--legal-basis"));
+  const Ran few =
+      Cli({"charter", "new", At("c.yaml"), "--name", "c", "--member", "de.example=" + At("de/ca/root.pem"),
+           "--coordinator", At("neutral"), "--address", "foo:1"});
+  EXPECT_EQ(few.code, 2);
+  EXPECT_THAT(few.err, HasSubstr("at least 3 members, 1 came"));
+}
+
+TEST_F(CliWorld, AnInitThatIsRefusedNamesItsFlagAndLeavesNothing) {
+  const Ran address = Cli({"coordinator", "init", At("c"), "--jurisdiction", "ch.example", "--ip", "1.2.3"});
+  EXPECT_EQ(address.code, 2);
+  EXPECT_THAT(address.err, HasSubstr("--ip"));
+  const Ran name = Cli({"coordinator", "init", At("c"), "--jurisdiction", "ch.example", "--dns", "no_name"});
+  EXPECT_THAT(name.err, HasSubstr("--dns"));
+  EXPECT_FALSE(std::filesystem::exists(At("c")));
+  EXPECT_EQ(Cli({"coordinator", "init", At("c"), "--jurisdiction", "ch.example", "--ip", "1.2.3.4"}).code, 0);
+  EXPECT_THAT(Cli({"region", "init", At("r"), "--jurisdiction", "it.example", "--worker", "a b"}).err,
+              HasSubstr("--worker: expected"));
+  EXPECT_FALSE(std::filesystem::exists(At("r")));
 }
 
 TEST(UsageTest, AFolderWhereAFileBelongsIsAUsageErrorAsAMissingFileIs) {
