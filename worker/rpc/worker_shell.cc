@@ -419,6 +419,7 @@ pb::RegionStatus WorkerShell::StatusNow() const {
     row->set_needs_approval(job.needs_approval);
     row->set_submitter(job.submitter.ToString());
   }
+    row->set_state(static_cast<pb::RegionJob::State>(job.stage));
   out.set_sandbox(SandboxText(status));
   out.set_epsilon_spent(ledger_->Spent(clock_.Now()));
   out.set_epsilon_budget(ledger_->budget().epsilon);
