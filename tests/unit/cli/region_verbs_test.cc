@@ -1,3 +1,4 @@
+#include "concordat/v1/region.grpc.pb.h"
 #include "policy/dataset_card.h"
 #include "policy/ledger.h"
 #include "policy/node_config.h"
@@ -143,6 +144,46 @@ TEST_F(CliWorld, WatchWaitsForACoordinatorThatIsDownAtTheStart) {
   EXPECT_EQ(dials, 3);
   dials = -1000;
   EXPECT_EQ(Go({"watch", "smollm2-manuals", "--patience", "0"}).code, 5);
+}
+
+/// A worker's socket that knows the jobs that a test gives it.
+class FakeRegion final : public pb::Region::Service {
+ public:
+  grpc::Status Status(grpc::ServerContext*, const pb::RegionStatusRequest*, pb::RegionStatus* out) override {
+    *out = status;
+    return grpc::Status::OK;
+  }
+  pb::RegionStatus status;
+};
+
+TEST_F(CliWorld, ARegionSeesWhichJobsRunAndWhichIdsOneNameStandsFor) {
+  ASSERT_OK_AND_ASSIGN(const auto config, policy::LoadWorkerConfig(At("de/worker.yaml")));
+  ASSERT_OK(MakeFolder(config.socket.parent_path(), 0700));
+  FakeRegion region;
+  const std::pair<const char*, pb::RegionJob::State> jobs[] = {{"one", pb::RegionJob::PLANNED_ONLY},
+                                                               {"two", pb::RegionJob::ENDED}};
+  std::vector<Digest> ids;
+  for (const auto& [seed, state] : jobs) {
+    ids.push_back(crypto::Sha256(AsBytes(std::string_view(seed))));
+    pb::RegionJob* job = region.status.add_jobs();
+    job->set_job(ids.back().bytes.data(), 32);
+    job->set_name("x");
+    job->set_verdict(1);
+    job->set_state(state);
+  }
+  grpc::ServerBuilder builder;
+  builder.AddListeningPort("unix:" + config.socket.string(), grpc::InsecureServerCredentials());
+  builder.RegisterService(&region);
+  const auto server = builder.BuildAndStart();
+  ASSERT_NE(server, nullptr);
+  const Ran shown = Cli({"status", "--worker", At("de/worker.yaml"), "--json"});
+  ASSERT_EQ(shown.code, 0) << shown.err;
+  EXPECT_EQ(shown.json()["jobs"][0]["state"], "planned only");
+  EXPECT_EQ(shown.json()["jobs"][1]["state"], "ended");
+  const Ran denied = Cli({"deny", "x", "--worker", At("de/worker.yaml")});
+  EXPECT_EQ(denied.code, 2);
+  for (const Digest& id : ids) EXPECT_THAT(denied.err, HasSubstr(id.brief()));
+  server->Shutdown();
 }
 
 /// A region that charged an attempt and an evaluation.
