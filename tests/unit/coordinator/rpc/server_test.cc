@@ -4,6 +4,8 @@
 #include <gtest/gtest.h>
 #include <netinet/in.h>
 #include <signal.h>
+#include <spdlog/sinks/ostream_sink.h>
+#include <spdlog/spdlog.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 
@@ -566,6 +568,30 @@ TEST_F(ServerTest, RefusesAnotherProtocolNamingBoth) {
   const grpc::Status status = region.Join();
   EXPECT_EQ(status.error_code(), grpc::StatusCode::FAILED_PRECONDITION);
   EXPECT_THAT(status.error_message(), ::testing::HasSubstr("(0.1.0) speaks 1, the worker (0.1.0) speaks 99"));
+}
+
+TEST_F(ServerTest, APreflightsQuestionIsLoggedInPlainWordsAndIsNoWarning) {
+  std::ostringstream log;
+  const auto before = spdlog::default_logger();
+  spdlog::set_default_logger(
+      std::make_shared<spdlog::logger>("test", std::make_shared<spdlog::sinks::ostream_sink_mt>(log)));
+  StartServer();
+  const auto worker =
+      pb::Federation::NewStub(treaty_.Dial(server_->address(), treaty_.IdentityOf("de", "worker")));
+  grpc::ClientContext context;
+  const auto stream = worker->Session(&context);
+  pb::WorkerMessage hello;
+  hello.mutable_hello()->set_protocol(kProtocolVersion);
+  hello.mutable_hello()->set_version(std::string(kVersion));
+  hello.mutable_hello()->set_charter(std::string(32, '\0'));
+  stream->Write(hello);
+  pb::CoordinatorMessage message;
+  EXPECT_FALSE(stream->Read(&message));
+  EXPECT_EQ(stream->Finish().error_code(), grpc::StatusCode::FAILED_PRECONDITION);
+  server_.reset();
+  spdlog::set_default_logger(before);
+  EXPECT_THAT(log.str(), ::testing::HasSubstr("[info] de/site: asked whether this coordinator answers"));
+  EXPECT_THAT(log.str(), ::testing::Not(::testing::HasSubstr("warning")));
 }
 
 TEST_F(ServerTest, ASecondSessionOfOneWorkerReplacesTheFirst) {
