@@ -913,5 +913,19 @@ TEST_F(ServerTest, DoesNotStartWithAnotherKeyThanTheChartersCoordinatorHas) {
               concordat::testing::HasStatus(StatusCode::kPermissionDenied, "charter's coordinator"));
 }
 
+TEST_F(ServerTest, AKeyThatOthersMayReadIsAFaultOfItsFile) {
+  const policy::CoordinatorConfig config = treaty_.Config();
+  std::filesystem::permissions(config.key, std::filesystem::perms(0644));
+  EXPECT_THAT(Server::Start(config, [] {}),
+              concordat::testing::HasStatus(StatusCode::kInvalidArgument, "chmod 600"));
+}
+
+TEST_F(ServerTest, ACertificateThatIsNoNodesIsNamedWithItsFile) {
+  policy::CoordinatorConfig config = treaty_.Config();
+  config.certificate = dir_ / "de/ca/root.pem";
+  EXPECT_THAT(Server::Start(config, [] {}),
+              concordat::testing::HasStatus(StatusCode::kPermissionDenied, "de/ca/root.pem: certificate:"));
+}
+
 }  // namespace
 }  // namespace concordat::coordinator
