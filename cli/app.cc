@@ -55,13 +55,16 @@ int Main(int argc, const char* const* argv, std::ostream& out, std::ostream& err
     output.set_json(json);
     // CLI11 says only that a verb is missing when it does not know the one given.
     const auto unknown = app.remaining(true);
-    const std::string what = unknown.empty() || app.get_subcommands().size() > 0
+    // The help that explains it is that of the verb that was being read.
+    const CLI::App* last = &app;
+    std::string verb = "concordat";
+    for (auto at = app.get_subcommands(); !at.empty(); at = last->get_subcommands()) {
+      last = at.front();
+      verb += " " + last->get_name();
+    }
+    const std::string what = unknown.empty() || last->get_require_subcommand_min() == 0
                                  ? std::string(e.what())
                                  : fmt::format("no verb '{}'", Printable(unknown.front(), 40));
-    // The help that explains it is that of the verb that was being read.
-    std::string verb = "concordat";
-    for (auto at = app.get_subcommands(); !at.empty(); at = at.front()->get_subcommands())
-      verb += " " + at.front()->get_name();
     output.Error(MakeStatus(StatusCode::kInvalidArgument, fmt::format("{} ({} --help)", what, verb)));
     return static_cast<int>(ExitCode::kUsage);
   }

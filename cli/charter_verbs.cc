@@ -13,6 +13,8 @@ namespace {
 
 using nlohmann::ordered_json;
 
+constexpr size_t kFewestMembers = 3;  // ParseCharter refuses fewer, in the words of a file
+
 struct NewOptions {
   std::string file;
   std::string name;
@@ -59,6 +61,9 @@ Status RunNew(Context& context, const NewOptions& options) {
   std::error_code error;
   if (std::filesystem::exists(options.file, error))
     return AlreadyExists("{} exists; nothing was written", options.file);
+  if (options.members.size() < kFewestMembers)
+    return InvalidArgument("--member: a charter has at least {} members, {} came", kFewestMembers,
+                           options.members.size());
   policy::Charter charter;
   charter.name = options.name;
   charter.version = options.version;
@@ -76,7 +81,8 @@ Status RunNew(Context& context, const NewOptions& options) {
   }
   charter.flows.push_back({policy::ArtefactKind::kAdapter, neutral, "*", *basis});
   const std::string text = policy::CharterText(charter);
-  ASSIGN_OR_RETURN([[maybe_unused]] const policy::Charter checked, policy::ParseCharter(text, options.file));
+  ASSIGN_OR_RETURN([[maybe_unused]] const policy::Charter checked,
+                   policy::ParseCharter(text, "the new charter, which was not written"));
   RETURN_IF_ERROR(WriteFileAtomically(options.file, text));
   const Digest hash = policy::CharterHash(text);
   context.output.Say(

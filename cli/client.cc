@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "common/files.h"
+#include "common/process.h"
 #include "common/version.h"
 #include "privacy/crypto/x509.h"
 #include "proto/tls.h"
@@ -67,7 +68,7 @@ StatusOr<Operator> Operator::Load(const Context& context) {
   ASSIGN_OR_RETURN(me.charter,
                    policy::LoadPinnedCharter(me.config.charter.file.string(), me.config.charter.hash));
   ASSIGN_OR_RETURN(me.chain, ReadTextFile(me.config.certificate, crypto::kMaxChainBytes));
-  RETURN_IF_ERROR(CheckPrivateFile(me.config.key));
+  RETURN_IF_ERROR(OfOwnFile(CheckPrivateFile(me.config.key)));
   ASSIGN_OR_RETURN(me.key_pem, ReadTextFile(me.config.key, 64 << 10));
   auto peer = policy::CheckPeer(me.charter.charter, me.chain, context.clock().Now());
   if (!peer.ok()) {

@@ -68,7 +68,22 @@ StatusOr<JobId> FindRegionJob(const pb::RegionStatus& status, const std::string&
   if (found.empty()) {
     return NotFound("this worker knows no job '{}': concordat status --worker FILE lists them", text);
   }
-  return InvalidArgument("'{}' names {} jobs: give more digits", text, found.size());
+  std::string names;
+  for (const Digest& id : found) names += (names.empty() ? "" : ", ") + id.brief();
+  return InvalidArgument("'{}' names {} jobs: {}. Give more digits", Printable(text), found.size(), names);
+}
+
+std::string_view RegionJobStateName(pb::RegionJob::State state) {
+  switch (state) {
+    case pb::RegionJob::PLANNED_ONLY:
+      return "planned only";
+    case pb::RegionJob::RUNNING:
+      return "running";
+    case pb::RegionJob::ENDED:
+      return "ended";
+    default:
+      return "unknown";
+  }
 }
 
 ordered_json RegionJobJson(const pb::RegionJob& job) {
@@ -76,7 +91,8 @@ ordered_json RegionJobJson(const pb::RegionJob& job) {
   for (uint32_t rule : job.rules()) rules.push_back({{"code", rule}, {"text", policy::DescribeRule(rule)}});
   return {{"job", DigestOf(job.job()).hex()},        {"name", Printable(job.name())},
           {"verdict", VerdictName(job.verdict())},   {"needs_approval", job.needs_approval()},
-          {"submitter", Printable(job.submitter())}, {"rules", rules}};
+          {"submitter", Printable(job.submitter())}, {"rules", rules},
+          {"state", RegionJobStateName(job.state())}};
 }
 
 /// A figure of the trainer's; 0 is what the worker says before there is one.
@@ -132,14 +148,17 @@ Status RunStatus(Context& context, const std::string& worker_file) {
   }
   std::vector<std::vector<std::string>> rows;
   for (const auto& job : status.jobs()) {
+    const bool over = job.state() == pb::RegionJob::ENDED;
     rows.push_back({DigestOf(job.job()).brief(), Printable(job.name(), 63),
-                    std::string(VerdictName(job.verdict())), BriefWorker(job.submitter())});
+                    std::string(RegionJobStateName(job.state())),
+                    over ? "-" : std::string(VerdictName(job.verdict())), BriefWorker(job.submitter())});
   }
   if (!rows.empty()) {
     out.Say("");
-    out.Table({"job", "name", "answer", "submitter"}, rows);
+    out.Table({"job", "name", "state", "answer", "submitter"}, rows);
   }
   for (const auto& job : status.jobs()) {
+    if (job.state() == pb::RegionJob::ENDED) continue;
     for (const auto& rule : DescribeRules(job.rules())) {
       out.Say(fmt::format("  {}: {}", DigestOf(job.job()).brief(), rule));
     }

@@ -13,6 +13,7 @@
 #include <cerrno>
 #include <memory>
 
+#include "cli/anchored_ledger.h"
 #include "cli/certificate_file.h"
 #include "cli/context.h"
 #include "cli/doctor_trainer.h"
@@ -62,20 +63,6 @@ Status TryToMakeIn(const path& folder) {
   if (::mkdtemp(name.data()) == nullptr) return ErrnoStatus(errno, "nothing can be made in", folder);
   ::rmdir(name.c_str());
   return OkStatus();
-}
-
-/// Whether there is a file of a kind that a dataset is read from, with something in it.
-bool HasDocuments(const path& data) {
-  std::error_code error;
-  if (!std::filesystem::is_directory(data, error)) return std::filesystem::file_size(data, error) > 0;
-  for (const auto& entry : std::filesystem::recursive_directory_iterator(data, error)) {
-    const auto extension = entry.path().extension();
-    std::error_code gone;
-    if ((extension == ".txt" || extension == ".md") && entry.is_regular_file(gone) &&
-        entry.file_size(gone) > 0)
-      return true;
-  }
-  return false;
 }
 
 /// Whether a worker holds this state folder.
@@ -254,22 +241,7 @@ void Doctor::CheckListen(const std::string& address, const std::function<Status(
 
 void Doctor::CheckData() {
   static constexpr const char* kNext = "set path and kind in the dataset card, and let this user read it";
-  std::error_code error;
-  const path& data = card_->path;
-  const bool folder = std::filesystem::is_directory(data, error);
-  if (::access(data.c_str(), folder ? R_OK | X_OK : R_OK) != 0) {
-    Add(Level::kFail, "dataset", fmt::format("{} cannot be read", data.string()), kNext);
-  } else if ((card_->kind == policy::DatasetCard::Kind::kJsonl) !=
-             (data.extension() == ".jsonl" && !folder)) {
-    Add(Level::kFail, "dataset",
-        fmt::format("{}: kind jsonl is for a .jsonl file, kind text for a folder or a .txt or .md file",
-                    data.string()),
-        kNext);
-  } else if (!HasDocuments(data)) {
-    Add(Level::kFail, "dataset", fmt::format("{} has nothing to train on", data.string()), kNext);
-  } else {
-    Add(Level::kOk, "dataset", data.string());
-  }
+  Add(worker::CheckDataset(*card_), "dataset", card_->path.string(), kNext);
   const auto key = worker::ReadSplitKey(card_->split_key);
   Add(key.status(), "split_key", card_->split_key.string(),
       "concordat region init makes one, of mode 0600; never change it later");
@@ -280,6 +252,18 @@ void Doctor::CheckData() {
   Add(canary_key.status(), "canary_key",
       fmt::format("{}, {} canaries", card_->canaries.key.string(), card_->canaries.count),
       "concordat region canaries makes one, of mode 0600; never change it later");
+}
+
+void Doctor::CheckLedger(const policy::WorkerConfig& config) {
+  const auto ledger = ReadAnchoredLedger(config, card_->name);
+  const Status status = ledger.ok() ? ledger->held : ledger.status();
+  Add(status, "ledger",
+      !status.ok() ? ""
+      : ledger->entries.empty()
+          ? "nothing was charged yet"
+          : fmt::format("{}: {} charges, as its anchor says", config.ledger.string(), ledger->entries.size()),
+      "put the newest copy of the ledger back, or, with the worker stopped: concordat ledger reconcile "
+      "--worker FILE");
 }
 
 void Doctor::CheckModel(const policy::WorkerConfig& config) {
@@ -352,6 +336,7 @@ void Doctor::CheckWorker(const policy::WorkerConfig& config) {
   if (card.ok()) {
     card_ = *std::move(card);
     CheckData();
+    CheckLedger(config);
     Add(worker::CheckApart(config, *card_), "apart",
         "keys, state and policy lie where the trainer cannot read",
         "move what is named, or name other folders");

@@ -39,8 +39,8 @@ class Doctor {
   void CheckFolder(const std::filesystem::path& folder, uint64_t wanted_bytes);
   /// Whether the daemon could write its log; empty: standard error alone.
   void CheckLog(const std::filesystem::path& file);
-  /// Policy, dataset card, dataset, split key, base model, trainer. Starts the trainer once, unless the
-  /// worker runs and has one.
+  /// Policy, dataset card, dataset, split key, ledger, base model, trainer. Starts the trainer once, unless
+  /// the worker runs and has one.
   void CheckWorker(const policy::WorkerConfig& config);
   /// Whether a coordinator could listen at `address`. \param taken asked when somebody listens there already:
   /// OK when that is this coordinator
@@ -56,6 +56,7 @@ class Doctor {
 
  private:
   void CheckData();
+  void CheckLedger(const policy::WorkerConfig& config);
   void CheckModel(const policy::WorkerConfig& config);
   void CheckPairwiseKeys(const policy::WorkerConfig& config);
   void CheckTrainer(const policy::WorkerConfig& config);

@@ -25,12 +25,13 @@ StatusOr<std::string> RootFingerprint(const std::string& folder) {
 
 /// --keys of both kinds of node.
 void AddKeysOption(CLI::App* init, crypto::SignatureProfile& keys) {
-  static const std::map<std::string, crypto::SignatureProfile> kKinds = {
-      {"ed25519", crypto::SignatureProfile::kEd25519}, {"p256", crypto::SignatureProfile::kP256}};
-  init->add_option(
-          "--keys", keys,
+  init->add_option_function<std::string>(
+          "--keys",
+          [&keys](const std::string& kind) {
+            keys = kind == "p256" ? crypto::SignatureProfile::kP256 : crypto::SignatureProfile::kEd25519;
+          },
           "ed25519, or p256 for sites whose rules want NIST's curves; all nodes of a charter have one kind")
-      ->transform(CLI::CheckedTransformer(kKinds))
+      ->check(CLI::IsMember({"ed25519", "p256"}))
       ->default_str("ed25519");
 }
 

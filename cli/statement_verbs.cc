@@ -6,6 +6,7 @@
 #include <set>
 
 #include "aggregation/strict_json.h"
+#include "cli/anchored_ledger.h"
 #include "cli/certificate_file.h"
 #include "cli/released_privacy.h"
 #include "common/files.h"
@@ -43,24 +44,12 @@ StatusOr<JobId> ChargedJob(const std::vector<policy::LedgerEntry>& ledger, const
 }
 
 /// The ledger, as far as its anchor says it goes. FailedPrecondition when it does not go so far.
-StatusOr<std::vector<policy::LedgerEntry>> ReadAnchored(const policy::WorkerConfig& config,
-                                                        const std::string& dataset) {
-  // The anchor first: a worker that runs writes it last.
-  ASSIGN_OR_RETURN(const auto mark,
-                   policy::ReadLedgerAnchor(policy::LedgerAnchorPath(config.anchor), dataset));
-  auto entries = policy::ReadLedger(config.ledger, dataset);
-  if (entries.status().code() == StatusCode::kNotFound)
-    return NotFound("{}: there is no ledger: nothing was charged", config.ledger.string());
-  RETURN_IF_ERROR(entries.status());
-  const bool held = mark && (mark->count == 0 || (mark->count <= entries->size() &&
-                                                  (*entries)[mark->count - 1].hash == mark->head));
-  if (!held)
-    return FailedPrecondition(
-        "{}: it is not the ledger that its anchor speaks of, and nothing is said of it: see `concordat "
-        "ledger "
-        "reconcile`",
-        config.ledger.string());
-  return entries;
+StatusOr<std::vector<policy::LedgerEntry>> ReadHeld(const policy::WorkerConfig& config,
+                                                    const std::string& dataset) {
+  ASSIGN_OR_RETURN(AnchoredLedger ledger, ReadAnchoredLedger(config, dataset));
+  RETURN_IF_ERROR(ledger.held);
+  if (!ledger.there) return NotFound("{}: there is no ledger: nothing was charged", config.ledger.string());
+  return std::move(ledger.entries);
 }
 
 struct Signer {
@@ -134,7 +123,7 @@ Status RunLedgerStatement(Context& context, const LedgerOptions& options) {
   ASSIGN_OR_RETURN(const policy::WorkerConfig config, policy::LoadWorkerConfig(options.worker));
   ASSIGN_OR_RETURN(const policy::DatasetCard card, policy::LoadDatasetCard(config.dataset_card.string()));
   ASSIGN_OR_RETURN(const policy::SignedCharter charter, CharterOfStatement(config, options.charter));
-  ASSIGN_OR_RETURN(const auto ledger, ReadAnchored(config, card.name));
+  ASSIGN_OR_RETURN(const auto ledger, ReadHeld(config, card.name));
   ASSIGN_OR_RETURN(const JobId job, ChargedJob(ledger, options.job));
   ASSIGN_OR_RETURN(const Signer signer, LoadSigner(config));
   ASSIGN_OR_RETURN(policy::LedgerStatement body,

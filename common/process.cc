@@ -19,6 +19,17 @@ Status HardenProcess() {
   return OkStatus();
 }
 
+int DaemonExitCode(const Status& status) {
+  if (status.ok()) return 0;
+  if (status.code() == StatusCode::kInvalidArgument || status.code() == StatusCode::kNotFound) return 2;
+  return status.code() == StatusCode::kPermissionDenied ? 3 : 1;
+}
+
+Status OfOwnFile(const Status& status) {
+  if (status.code() != StatusCode::kPermissionDenied) return status;
+  return MakeStatus(StatusCode::kInvalidArgument, Message(status));
+}
+
 void RaiseFileLimit() {
   rlimit limit{};
   if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return;

@@ -9,6 +9,14 @@ namespace concordat {
 /// user (PR_SET_DUMPABLE 0), files created without group and world bits.
 Status HardenProcess();
 
+/// The exit code of a daemon, the same for all: 0 for OK; 2 for InvalidArgument and NotFound, which its
+/// files, folders and keys give; 3 for PermissionDenied, which the charter or a policy gives; 1 for the rest.
+int DaemonExitCode(const Status& status);
+
+/// What came of opening or checking a file or folder of this node's own: PermissionDenied, by the system or
+/// for a mode that lets others read a key, becomes InvalidArgument. No border rule has refused anything.
+Status OfOwnFile(const Status& status);
+
 /// As many open files as the system lets this process have: a hundred sites come with five connections each.
 /// A limit that cannot be raised stays.
 void RaiseFileLimit();

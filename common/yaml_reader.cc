@@ -16,7 +16,7 @@ namespace concordat {
 
 namespace {
 
-constexpr size_t kMaxShownKey = 100;
+constexpr size_t kMaxShownWord = 40;
 constexpr size_t kMaxShownPath = 200;
 constexpr size_t kMaxWhat = 1000;
 
@@ -27,6 +27,18 @@ std::string Cut(std::string_view text, size_t max_bytes) {
   while (end > 0 && (static_cast<uint8_t>(text[end]) & 0xc0) == 0x80) --end;
   return std::string(text.substr(0, end)) + "…";
 }
+
+/// Whether a word of the file may stand in a message. A file named by mistake may be anything, a record or a
+/// list of accounts: only what could be a key or a setting is repeated.
+bool IsShowable(std::string_view word) {
+  return !word.empty() && word.size() <= kMaxShownWord && std::ranges::all_of(word, [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' ||
+           c == '.' || c == '-';
+  });
+}
+
+/// What yaml-cpp says, without what it quotes of the file: that follows a colon.
+std::string ParserWords(const YAML::Exception& e) { return e.msg.substr(0, e.msg.find(": ")); }
 
 }  // namespace
 
@@ -72,7 +84,7 @@ struct YamlMap::State {
       }
       const std::string key = pair.first.Scalar();
       if (entry->values.contains(key)) {
-        Add(pair.first.Mark(), prefix + key,
+        Add(pair.first.Mark(), IsShowable(key) ? prefix + key : entry->path,
             fmt::format("duplicate key, first given in line {}", entry->marks[key].line + 1));
         continue;
       }
@@ -90,11 +102,13 @@ std::string Shown(const YAML::Node& node) {
   if (node.IsNull()) return "nothing";
   if (node.IsMap()) return "a mapping";
   if (node.IsSequence()) return "a list";
-  return "'" + Cut(node.Scalar(), 40) + "'";
+  if (IsShowable(node.Scalar())) return "'" + node.Scalar() + "'";
+  return fmt::format("text of {} bytes", node.Scalar().size());
 }
 
 std::string Join(const std::string& path, std::string_view key) {
-  return path.empty() ? Cut(key, kMaxShownKey) : path + "." + Cut(key, kMaxShownKey);
+  const std::string shown = IsShowable(key) ? std::string(key) : "(a name)";
+  return path.empty() ? shown : path + "." + shown;
 }
 
 bool ParseDouble(const std::string& text, double* out) {
@@ -105,6 +119,15 @@ bool ParseDouble(const std::string& text, double* out) {
 bool ParseInteger(const std::string& text, int64_t* out) {
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), *out);
   return error == std::errc() && end == text.data() + text.size();
+}
+
+/// In the largest unit that says it whole.
+std::string DurationText(int64_t millis) {
+  static constexpr std::pair<int64_t, const char*> kUnits[] = {
+      {24 * 3600 * 1000, "d"}, {3600 * 1000, "h"}, {60 * 1000, "m"}, {1000, "s"}};
+  for (const auto& [size, name] : kUnits)
+    if (millis >= size && millis % size == 0) return fmt::format("{}{}", millis / size, name);
+  return fmt::format("{}ms", millis);
 }
 
 bool ParseDuration(const std::string& text, int64_t* out) {
@@ -209,9 +232,9 @@ StatusOr<YamlFile> YamlFile::Parse(std::string_view text, std::string_view name)
     state->root = state->Open(root, "");
   } catch (const YAML::ParserException& e) {
     return InvalidArgument("{}:{}:{}: not YAML: {}", name, e.mark.line + 1, e.mark.column + 1,
-                           Cut(e.msg, kMaxWhat));
+                           ParserWords(e));
   } catch (const YAML::Exception& e) {
-    return InvalidArgument("{}: not YAML: {}", name, Cut(e.msg, kMaxWhat));
+    return InvalidArgument("{}: not YAML: {}", name, ParserWords(e));
   }
   return YamlFile(std::move(state));
 }
@@ -234,7 +257,11 @@ Status YamlFile::Finish() {
     }
     for (const auto& [key, mark] : map->marks) {
       if (map->known.contains(key)) continue;
-      state_->Add(mark, Join(map->path, key), fmt::format("unknown key; expected one of: {}", expected));
+      if (IsShowable(key))
+        state_->Add(mark, Join(map->path, key), fmt::format("unknown key; expected one of: {}", expected));
+      else
+        state_->Add(mark, map->path,
+                    fmt::format("no key that this file knows; expected one of: {}", expected));
     }
   }
   if (state_->mistakes.empty()) return OkStatus();
@@ -389,8 +416,8 @@ std::vector<std::string> YamlMap::TextsOr(std::string_view key, size_t max_count
 }
 
 int64_t YamlMap::DurationMillis(std::string_view key, int64_t min, int64_t max) {
-  const std::string expected =
-      fmt::format("a duration from {}ms to {}ms, like 250ms, 30s, 5m, 2h or 7d", min, max);
+  const std::string expected = fmt::format("a duration from {} to {}, like 250ms, 30s, 5m, 2h or 7d",
+                                           DurationText(min), DurationText(max));
   const YAML::Node* node = Find(key, true, expected);
   if (node == nullptr) return min;
   int64_t value = 0;

@@ -22,8 +22,8 @@ namespace concordat {
 /// the mistakes of the file at once (the first kMaxMistakes, and how many more), one line each, as
 /// `file:line:column: key: expected …, got …`. Unknown, missing, duplicate and out-of-range keys are
 /// mistakes; so are anchors, aliases, tags and a second document. After a mistake a getter returns a harmless
-/// value, so that reading goes on. Values of text keys are quoted in messages only up to 40 bytes, keys up to
-/// 100: what somebody else wrote does not make a message of megabytes. Not thread-safe.
+/// value, so that reading goes on. Messages repeat a key or a value of the file only when it is a word of at
+/// most 40 bytes of [A-Za-z0-9_.-]: a file named by mistake may hold what nobody may see. Not thread-safe.
 class YamlMap {
  public:
   std::string Text(std::string_view key, size_t max_length = 4096);

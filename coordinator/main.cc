@@ -15,23 +15,22 @@ namespace {
 constexpr int kFailed = 1;
 constexpr int kUsage = 2;
 
+int Complain(const concordat::Status& status) {
+  fmt::print(stderr, "concordat-coordinator: {}\n", concordat::Message(status));
+  return concordat::DaemonExitCode(status);
+}
+
 int Run(const std::string& config_file, bool verbose, const sigset_t& signals) {
   using namespace concordat;
   const auto config = policy::LoadCoordinatorConfig(config_file);
-  if (!config.ok()) {
-    fmt::print(stderr, "{}\n", Message(config.status()));
-    return kUsage;
-  }
-  if (const Status status = StartLogging("concordat-coordinator", config->log, verbose); !status.ok()) {
-    fmt::print(stderr, "{}\n", ToString(status));
-    return kFailed;
-  }
+  if (!config.ok()) return Complain(OfOwnFile(config.status()));
+  if (const Status status = StartLogging("concordat-coordinator", config->log, verbose); !status.ok())
+    return Complain(OfOwnFile(status));
   // A fatal error ends the process the way an operator would: through its own signal.
   auto server = coordinator::Server::Start(*config, [] { kill(getpid(), SIGUSR1); });
   if (!server.ok()) {
-    spdlog::critical("{}", ToString(server.status()));
-    const StatusCode code = server.status().code();
-    return code == StatusCode::kInvalidArgument || code == StatusCode::kPermissionDenied ? kUsage : kFailed;
+    spdlog::critical("{}", Message(server.status()));
+    return DaemonExitCode(server.status());
   }
   spdlog::info("concordat-coordinator {} ready on {}", kVersion, (*server)->address());
   int signal = 0;
@@ -66,9 +65,6 @@ int main(int argc, char** argv) {
   signal(SIGPIPE, SIG_IGN);
   signal(SIGXFSZ, SIG_IGN);  // a file size limit is a full disk, not an end
   concordat::RaiseFileLimit();
-  if (const auto status = concordat::HardenProcess(); !status.ok()) {
-    fmt::print(stderr, "{}\n", concordat::ToString(status));
-    return kFailed;
-  }
+  if (const auto status = concordat::HardenProcess(); !status.ok()) return Complain(status);
   return Run(config, verbose, signals);
 }

@@ -23,7 +23,7 @@ StatusOr<FileDescriptor> OpenLockedForAppend(const std::filesystem::path& path) 
   if (!fd.valid()) return ErrnoStatus(errno, "cannot open", path);
   if (::flock(fd.get(), LOCK_EX | LOCK_NB) != 0) {
     if (errno == EWOULDBLOCK) {
-      return Unavailable("{}: another process has it open; is a second worker running here?", path.string());
+      return Unavailable("{}: another process has it open: a worker that runs? Stop it first", path.string());
     }
     return ErrnoStatus(errno, "cannot lock", path);
   }

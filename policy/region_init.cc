@@ -1,5 +1,7 @@
 #include "policy/region_init.h"
 
+#include <arpa/inet.h>
+
 #include "common/files.h"
 #include "policy/node_config.h"
 #include "policy/region_init_templates.h"
@@ -47,16 +49,19 @@ StatusOr<crypto::SigningKey> ReadKey(const path& file) {
   return key;
 }
 
-StatusOr<Authority> MakeAuthority(const path& folder, const std::string& jurisdiction,
-                                  crypto::SignatureProfile keys, Instant now, RandomSource& random) {
+StatusOr<Authority> MakeAuthority(const std::string& jurisdiction, crypto::SignatureProfile keys, Instant now,
+                                  RandomSource& random) {
   Authority authority{crypto::SigningKey::Generate(random, keys), ""};
   ASSIGN_OR_RETURN(authority.root_pem,
                    crypto::MakeRootCertificate(authority.key, jurisdiction, now - kClockSkew,
                                                now + kRootLifetime, random));
-  RETURN_IF_ERROR(MakeFolder(folder / "ca", kFolderMode));
-  RETURN_IF_ERROR(WriteKey(folder / "ca" / "root.key", authority.key));
-  RETURN_IF_ERROR(WriteFileAtomically(folder / "ca" / "root.pem", authority.root_pem));
   return authority;
+}
+
+Status WriteAuthority(const path& folder, const Authority& authority) {
+  RETURN_IF_ERROR(MakeFolder(folder, kFolderMode));
+  RETURN_IF_ERROR(WriteKey(folder / "root.key", authority.key));
+  return WriteFileAtomically(folder / "root.pem", authority.root_pem);
 }
 
 StatusOr<std::string> Issue(const Authority& authority, const SpiffeId& id, const Bytes& spki,
@@ -72,16 +77,43 @@ StatusOr<std::string> Issue(const Authority& authority, const SpiffeId& id, cons
   return crypto::IssueLeaf(authority.key, authority.root_pem, profile, random);
 }
 
+struct Identity {
+  crypto::SigningKey key;
+  std::string certificate;
+};
+
+StatusOr<Identity> MakeIdentity(const Authority& authority, const SpiffeId& id,
+                                const std::vector<std::string>& dns_names,
+                                const std::vector<std::string>& ip_addresses, Instant now,
+                                RandomSource& random) {
+  Identity identity{crypto::SigningKey::Generate(random, authority.key.profile()), ""};
+  ASSIGN_OR_RETURN(identity.certificate,
+                   Issue(authority, id, identity.key.PublicSpki(), dns_names, ip_addresses, now, random));
+  return identity;
+}
+
 /// key.pem and cert.pem of one identity.
-Status MakeIdentity(const path& folder, const Authority& authority, const SpiffeId& id,
-                    const std::vector<std::string>& dns_names, const std::vector<std::string>& ip_addresses,
-                    Instant now, RandomSource& random) {
-  const crypto::SigningKey key = crypto::SigningKey::Generate(random, authority.key.profile());
-  ASSIGN_OR_RETURN(const std::string certificate,
-                   Issue(authority, id, key.PublicSpki(), dns_names, ip_addresses, now, random));
+Status WriteIdentity(const path& folder, const Identity& identity) {
   RETURN_IF_ERROR(MakeFolder(folder, kFolderMode));
-  RETURN_IF_ERROR(WriteKey(folder / "key.pem", key));
-  return WriteFileAtomically(folder / "cert.pem", certificate);
+  RETURN_IF_ERROR(WriteKey(folder / "key.pem", identity.key));
+  return WriteFileAtomically(folder / "cert.pem", identity.certificate);
+}
+
+Status CheckName(std::string_view flag, std::string_view name) {
+  if (IsName(name)) return OkStatus();
+  return InvalidArgument("{}: expected 1 to 63 of a-z 0-9 . -, beginning and ending with a letter or digit",
+                         flag);
+}
+
+Status CheckAddresses(const std::vector<std::string>& addresses) {
+  for (const std::string& address : addresses) {
+    in6_addr parsed{};
+    if (::inet_pton(AF_INET, address.c_str(), &parsed) != 1 &&
+        ::inet_pton(AF_INET6, address.c_str(), &parsed) != 1)
+      return InvalidArgument("--ip: expected an IPv4 or IPv6 address, got text of {} characters",
+                             address.size());
+  }
+  return OkStatus();
 }
 
 std::string Replace(std::string text, std::string_view from, std::string_view to) {
@@ -103,18 +135,25 @@ std::string PolicyTemplate(const std::string& jurisdiction) {
 
 }  // namespace
 
+// Everything that can be refused is made in memory first: a call that fails leaves nothing to clear away.
 Status InitRegion(const path& folder, const RegionInitOptions& options, Instant now, RandomSource& random) {
-  ASSIGN_OR_RETURN(const SpiffeId worker,
+  RETURN_IF_ERROR(CheckName("--jurisdiction", options.jurisdiction));
+  RETURN_IF_ERROR(CheckName("--worker", options.worker_name));
+  RETURN_IF_ERROR(CheckName("--operator", options.operator_name));
+  ASSIGN_OR_RETURN(const SpiffeId worker_id,
                    SpiffeId::Make(options.jurisdiction, Role::kWorker, options.worker_name));
-  ASSIGN_OR_RETURN(const SpiffeId person,
+  ASSIGN_OR_RETURN(const SpiffeId person_id,
                    SpiffeId::Make(options.jurisdiction, Role::kOperator, options.operator_name));
   ASSIGN_OR_RETURN(const std::string worker_yaml, Unpinned(kWorkerExample));
   ASSIGN_OR_RETURN(const std::string operator_yaml, Unpinned(kOperatorExample));
+  ASSIGN_OR_RETURN(const Authority authority, MakeAuthority(options.jurisdiction, options.keys, now, random));
+  ASSIGN_OR_RETURN(const Identity worker,
+                   MakeIdentity(authority, worker_id, options.dns_names, {}, now, random));
+  ASSIGN_OR_RETURN(const Identity person, MakeIdentity(authority, person_id, {}, {}, now, random));
   RETURN_IF_ERROR(PrepareFolder(folder));
-  ASSIGN_OR_RETURN(const Authority authority,
-                   MakeAuthority(folder, options.jurisdiction, options.keys, now, random));
-  RETURN_IF_ERROR(MakeIdentity(folder / "worker", authority, worker, options.dns_names, {}, now, random));
-  RETURN_IF_ERROR(MakeIdentity(folder / "operator", authority, person, {}, {}, now, random));
+  RETURN_IF_ERROR(WriteAuthority(folder / "ca", authority));
+  RETURN_IF_ERROR(WriteIdentity(folder / "worker", worker));
+  RETURN_IF_ERROR(WriteIdentity(folder / "operator", person));
   const Secret32 split_key = random.Seed();
   RETURN_IF_ERROR(WriteFileAtomically(folder / "split.key", split_key.view(), kKeyMode));
   RETURN_IF_ERROR(WriteFileAtomically(folder / "policy.yaml", PolicyTemplate(options.jurisdiction)));
@@ -127,6 +166,8 @@ Status InitRegion(const path& folder, const RegionInitOptions& options, Instant 
 
 Status InitCoordinator(const path& folder, const CoordinatorInitOptions& options, Instant now,
                        RandomSource& random) {
+  RETURN_IF_ERROR(CheckName("--jurisdiction", options.jurisdiction));
+  RETURN_IF_ERROR(CheckName("--name", options.name));
   ASSIGN_OR_RETURN(const SpiffeId id, SpiffeId::Make(options.jurisdiction, Role::kCoordinator, options.name));
   if (options.dns_names.empty() && options.ip_addresses.empty()) {
     return InvalidArgument("expected at least one --dns NAME or --ip ADDRESS under which workers reach it");
@@ -135,11 +176,13 @@ Status InitCoordinator(const path& folder, const CoordinatorInitOptions& options
   if (!listen.ok()) return Annotate(listen.status(), "--listen");
   ASSIGN_OR_RETURN(std::string config, Unpinned(kCoordinatorExample));
   config = Replace(std::move(config), "listen: 0.0.0.0:7443", fmt::format("listen: \"{}\"", options.listen));
+  RETURN_IF_ERROR(CheckAddresses(options.ip_addresses));
+  ASSIGN_OR_RETURN(const Authority authority, MakeAuthority(options.jurisdiction, options.keys, now, random));
+  const auto identity = MakeIdentity(authority, id, options.dns_names, options.ip_addresses, now, random);
+  if (!identity.ok()) return Annotate(identity.status(), "--dns, --ip");
   RETURN_IF_ERROR(PrepareFolder(folder));
-  ASSIGN_OR_RETURN(const Authority authority,
-                   MakeAuthority(folder, options.jurisdiction, options.keys, now, random));
-  RETURN_IF_ERROR(MakeIdentity(folder / "coordinator", authority, id, options.dns_names, options.ip_addresses,
-                               now, random));
+  RETURN_IF_ERROR(WriteAuthority(folder / "ca", authority));
+  RETURN_IF_ERROR(WriteIdentity(folder / "coordinator", *identity));
   return WriteFileAtomically(folder / "coordinator.yaml", config);
 }
 

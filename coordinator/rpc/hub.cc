@@ -58,7 +58,7 @@ StatusOr<std::unique_ptr<Hub>> Hub::Make(Parts parts) {
         });
       },
       [h](AttemptId id, Status why) {
-        spdlog::error("{}: no sum: {}", id.Brief(), ToString(why));
+        spdlog::error("{}: no sum: {}", id.Brief(), Message(why));
         h->Post([h, id] {
           auto fx = h->core_.OnSumFailed(id, h->parts_.clock->Now());
           if (fx.ok()) h->Apply(std::move(*fx));
@@ -167,12 +167,12 @@ bool Hub::Persist(const std::vector<JournalRecord>& records) {
       return true;
     }
     if (status.code() != StatusCode::kResourceExhausted) {
-      spdlog::critical("the journal failed: {}", ToString(status));
+      spdlog::critical("the journal failed: {}", Message(status));
       stopping_ = true;
       parts_.fatal();
       return false;
     }
-    if (!stalled_.exchange(true)) spdlog::error("paused: {}", ToString(status));
+    if (!stalled_.exchange(true)) spdlog::error("paused: {}", Message(status));
     std::unique_lock lock(mutex_);
     // Not woken by tasks: they have to wait.
     const auto until = std::chrono::steady_clock::now() + kDiskRetry;

@@ -66,6 +66,12 @@ StatusOr<FileDescriptor> ListenOn(const addrinfo& where, uint16_t port) {
   }
   if (::bind(fd.get(), reinterpret_cast<const sockaddr*>(&address), where.ai_addrlen) != 0 ||
       ::listen(fd.get(), kBacklog) != 0) {
+    if (errno == EADDRINUSE)
+      return Unavailable("another program listens there: stop it, or set another port in `listen`");
+    if (errno == EADDRNOTAVAIL)
+      return InvalidArgument("this machine has no such address: set one that it has in `listen`");
+    if (errno == EACCES)
+      return InvalidArgument("this user may not listen there: set a port from 1024 in `listen`");
     return Unavailable("{}", std::strerror(errno));
   }
   return fd;

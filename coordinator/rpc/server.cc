@@ -5,6 +5,7 @@
 
 #include "common/files.h"
 #include "common/logging.h"
+#include "common/process.h"
 #include "coordinator/rpc/call_gate.h"
 #include "coordinator/rpc/federation_service.h"
 #include "coordinator/rpc/jobs_service.h"
@@ -51,12 +52,18 @@ struct Server::Impl {
 
 Status Server::Impl::LoadIdentity(const policy::CoordinatorConfig& config) {
   ASSIGN_OR_RETURN(charter, policy::LoadPinnedCharter(config.charter.file.string(), config.charter.hash));
-  ASSIGN_OR_RETURN(identity.certificate_chain, ReadTextFile(config.certificate, crypto::kMaxChainBytes));
-  RETURN_IF_ERROR(CheckPrivateFile(config.key));
-  ASSIGN_OR_RETURN(identity.private_key, ReadTextFile(config.key, 64 * 1024));
-  ASSIGN_OR_RETURN(key, crypto::SigningKey::FromPem(AsBytes(identity.private_key)));
-  ASSIGN_OR_RETURN(const crypto::PeerIdentity self,
-                   policy::CheckPeer(charter.charter, identity.certificate_chain, clock.Now()));
+  auto chain = ReadTextFile(config.certificate, crypto::kMaxChainBytes);
+  RETURN_IF_ERROR(OfOwnFile(chain.status()));
+  RETURN_IF_ERROR(OfOwnFile(CheckPrivateFile(config.key)));
+  auto key_pem = ReadTextFile(config.key, 64 * 1024);
+  RETURN_IF_ERROR(OfOwnFile(key_pem.status()));
+  identity = {*std::move(chain), *std::move(key_pem)};
+  auto own_key = crypto::SigningKey::FromPem(AsBytes(identity.private_key));
+  if (!own_key.ok()) return Annotate(own_key.status(), config.key.string());
+  key = *std::move(own_key);
+  const auto peer = policy::CheckPeer(charter.charter, identity.certificate_chain, clock.Now());
+  if (!peer.ok()) return Annotate(peer.status(), config.certificate.string());
+  const crypto::PeerIdentity& self = *peer;
   if (self.id != charter.charter.coordinator.id) {
     return PermissionDenied("{}: the certificate is {}'s, the charter's coordinator is {}",
                             config.certificate.string(), self.id.ToString(),
@@ -70,7 +77,7 @@ Status Server::Impl::LoadIdentity(const policy::CoordinatorConfig& config) {
 }
 
 Status Server::Impl::OpenState(const policy::CoordinatorConfig& config, std::function<void()> fatal) {
-  RETURN_IF_ERROR(MakeFolder(config.state, 0700));
+  RETURN_IF_ERROR(OfOwnFile(MakeFolder(config.state, 0700)));
   Hub::Parts parts;
   parts.charter = &charter;
   parts.key = &*key;

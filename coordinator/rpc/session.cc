@@ -52,7 +52,7 @@ class Session final : public SessionReactor {
     auto chain = tls::PeerChainOf(*context);
     if (!peer.ok() || !chain.ok()) {
       const Status& why = peer.ok() ? chain.status() : peer.status();
-      spdlog::warn("a session was refused: {}", ToString(why));
+      spdlog::warn("a session was refused: {}", Message(why));
       End(why);
       return;
     }
@@ -67,7 +67,13 @@ class Session final : public SessionReactor {
     }
     bool handed = false;
     if (const Status status = OnMessage(&handed); !status.ok()) {
-      spdlog::warn("{}: session ended: {}", worker_.id.Brief(), ToString(status));
+      if (asked_)
+        spdlog::info(
+            "{}: asked whether this coordinator answers and under which charter (concordat doctor); "
+            "its worker's session is not touched",
+            worker_.id.Brief());
+      else
+        spdlog::warn("{}: session ended: {}", worker_.id.Brief(), Message(status));
       End(status);
       return;
     }
@@ -169,6 +175,7 @@ class Session final : public SessionReactor {
                                 kVersion, kProtocolVersion, hello.version(), hello.protocol());
     }
     ASSIGN_OR_RETURN(const Digest charter, wire::DigestFrom(hello.charter(), "hello.charter"));
+    asked_ = charter.is_zero();
     if (charter != hub_.charter().hash) {
       return FailedPrecondition("charter: this coordinator pins {}, the worker pins {}",
                                 hub_.charter().hash.hex(), charter.hex());
@@ -188,6 +195,7 @@ class Session final : public SessionReactor {
   const std::shared_ptr<Link> link_;
   WorkerInfo worker_;
   grpc::ByteBuffer in_;
+  bool asked_ = false;    // the hello named no charter: a question, no session
   bool greeted_ = false;  // reads come one after the other
   std::mutex mutex_;
   std::deque<grpc::ByteBuffer> queue_;  // guarded by mutex_; the front is being written

@@ -46,6 +46,7 @@ struct Job {
   AdapterLayout layout;
   bool run = false;  // asked to take part, not only for a plan
   bool ended = false;
+  bool heard = false;  // named as one that runs since the worker last connected
   uint32_t rounds_done = 0;
   policy::RegionAnswer answer;
   bool base_model_absent = false;

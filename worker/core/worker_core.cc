@@ -81,6 +81,7 @@ Job* WorkerCore::FindJob(const JobId& id) {
 
 Effects WorkerCore::OnConnected(Instant now) {
   connected_ = true;
+  for (auto& [id, job] : jobs_) job.heard = false;
   // Cells are answers that nobody asks for again; everything else the coordinator does ask for again.
   for (EvaluationCell& cell : unsent_cells_) fx_.send.push_back(std::move(cell));
   unsent_cells_.clear();
@@ -190,6 +191,7 @@ void WorkerCore::OnNotice(const JobNotice& notice, Instant now) {
     job = &jobs_.emplace(id, *std::move(opened)).first->second;
   }
   job->run = job->run || notice.run;
+  job->heard = job->heard || notice.run;
   job->ended = job->ended && !notice.run;
   job->rounds_done = std::max(job->rounds_done, std::min(notice.rounds_done, job->facts.spec.rounds));
   Requote(*job, now);
@@ -237,6 +239,10 @@ StatusOr<WorkerCore::DecisionReply> WorkerCore::OnDecision(const JobId& id, Deci
   if (job == nullptr) return NotFound("no job {} is known here", id.brief());
   if (decision == Decision::kNone) return InvalidArgument("expected a decision");
   if (job->standing.withdrawn) return FailedPrecondition("job {} was withdrawn: that is final", id.brief());
+  if (decision == Decision::kPause && job->ended)
+    return FailedPrecondition(
+        "job {} has ended: there is no round to sit out (deny or withdraw refuses its evaluations too)",
+        id.brief());
   const auto open = open_.find(id);
   const bool left = open != open_.end() && open->second.round.phase() >= secagg::WorkerPhase::kInputBegun;
   fx_.records.emplace_back(DecisionTaken{id, decision});
@@ -482,6 +488,16 @@ void WorkerCore::TellProgress(bool always) {
   if (attempt) fx_.send.push_back(Progress{*attempt, now.phase, now.permille});
 }
 
+namespace {
+
+JobStage StageOf(const Job& job) {
+  if (job.ended) return JobStage::kEnded;
+  if (!job.run) return JobStage::kPlannedOnly;
+  return job.heard ? JobStage::kRunning : JobStage::kUnknown;
+}
+
+}  // namespace
+
 CoreStatus WorkerCore::status() const {
   CoreStatus status;
   status.phase = CurrentPhase();
@@ -499,7 +515,7 @@ CoreStatus WorkerCore::status() const {
   status.last_error = last_error_;
   for (const auto& [id, job] : jobs_)
     status.jobs.push_back({id, job.facts.spec.name, job.facts.submitter, AnswerOf(job, desk_.health()),
-                           job.answer.needs_approval && !job.standing.approved});
+                           job.answer.needs_approval && !job.standing.approved, StageOf(job)});
   return status;
 }
 

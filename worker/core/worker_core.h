@@ -38,6 +38,11 @@ struct CoreParams {
   Millis rest_after{300'000};  // without live jobs, the trainer ends after this
 };
 
+/// How far a job is, as far as a worker knows. Numbers as on the operator's socket. A coordinator names every
+/// job that waits or runs when a worker connects: one that it does not name then (kUnknown) has ended, unless
+/// its notice is still under way.
+enum class JobStage : uint8_t { kPlannedOnly = 1, kRunning = 2, kEnded = 3, kUnknown = 4 };
+
 /// One job as the region's operator sees it.
 struct JobStatus {
   JobId id;
@@ -45,6 +50,7 @@ struct JobStatus {
   SpiffeId submitter;
   JobAnswer answer;
   bool needs_approval = false;
+  JobStage stage = JobStage::kPlannedOnly;
 };
 
 struct CoreStatus {

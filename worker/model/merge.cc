@@ -1,6 +1,7 @@
 #include "worker/model/merge.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <Eigen/Core>
@@ -59,6 +60,8 @@ class NewFile {
     return OkStatus();
   }
   Status Commit() {
+    // Like the files beside it, whatever the process's umask.
+    if (::fchmod(fd_.get(), 0644) != 0) return ErrnoStatus(errno, "cannot set the mode of", temporary_);
     if (::fsync(fd_.get()) != 0) return ErrnoStatus(errno, "cannot sync", temporary_);
     if (::rename(temporary_.c_str(), path_.c_str()) != 0)
       return ErrnoStatus(errno, "cannot rename", temporary_);

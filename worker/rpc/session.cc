@@ -121,7 +121,7 @@ void Session::Run() {
       displaced_backoff.Reset();
       handlers_.down(std::string(Message(end)));
     } else {
-      handlers_.trouble(fmt::format("coordinator at {}: {}", options_.address, ToString(end)));
+      handlers_.trouble(fmt::format("coordinator at {}: {}", options_.address, Message(end)));
     }
     // Half to one and a half times: workers that lost the same coordinator do not all come back at once.
     const Millis wait(

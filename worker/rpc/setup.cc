@@ -1,9 +1,12 @@
 #include "worker/rpc/setup.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 
 #include "common/clock.h"
 #include "common/files.h"
+#include "common/process.h"
 #include "policy/ledger_mark.h"
 #include "policy/pairwise_key_files.h"
 #include "worker/model/canaries.h"
@@ -20,6 +23,22 @@ bool Within(const std::filesystem::path& inner, const std::filesystem::path& out
   const auto b = std::filesystem::weakly_canonical(outer, error);
   const auto [end, rest] = std::mismatch(b.begin(), b.end(), a.begin(), a.end());
   return end == b.end() || (std::next(end) == b.end() && end->empty());
+}
+
+/// Whether there is a file of a kind that a dataset is read from, with something in it.
+bool HasDocuments(const std::filesystem::path& data) {
+  std::error_code error;
+  if (!std::filesystem::is_directory(data, error)) return std::filesystem::file_size(data, error) > 0;
+  constexpr auto kSkip = std::filesystem::directory_options::skip_permission_denied;
+  std::filesystem::recursive_directory_iterator entry(data, kSkip, error), end;
+  for (; !error && entry != end; entry.increment(error)) {
+    const auto extension = entry->path().extension();
+    std::error_code gone;
+    if ((extension == ".txt" || extension == ".md") && entry->is_regular_file(gone) &&
+        entry->file_size(gone) > 0 && !gone)
+      return true;
+  }
+  return false;
 }
 
 }  // namespace
@@ -60,6 +79,19 @@ Status CheckApart(const policy::WorkerConfig& config, const policy::DatasetCard&
   return OkStatus();
 }
 
+Status CheckDataset(const policy::DatasetCard& card) {
+  std::error_code error;
+  const std::filesystem::path& data = card.path;
+  const bool folder = std::filesystem::is_directory(data, error);
+  if (::access(data.c_str(), folder ? R_OK | X_OK : R_OK) != 0)
+    return InvalidArgument("{} cannot be read", data.string());
+  if ((card.kind == policy::DatasetCard::Kind::kJsonl) != (data.extension() == ".jsonl" && !folder))
+    return InvalidArgument(
+        "{}: kind jsonl is for a .jsonl file, kind text for a folder or a .txt or .md file", data.string());
+  if (!HasDocuments(data)) return InvalidArgument("{} has nothing to train on", data.string());
+  return OkStatus();
+}
+
 StatusOr<Digest> ReadSplitKey(const std::filesystem::path& path) {
   RETURN_IF_ERROR(CheckPrivateFile(path));
   ASSIGN_OR_RETURN(const Bytes bytes, ReadFile(path, 4096));
@@ -96,30 +128,43 @@ sandbox::Configure ConfigureTrainer(const policy::WorkerConfig& config, const po
 
 StatusOr<WorkerSetup> LoadSetup(const std::string& config_path, Instant now) {
   WorkerSetup setup;
-  ASSIGN_OR_RETURN(setup.config, policy::LoadWorkerConfig(config_path));
+  auto read = policy::LoadWorkerConfig(config_path);
+  RETURN_IF_ERROR(OfOwnFile(read.status()));
+  setup.config = *std::move(read);
   const policy::WorkerConfig& config = setup.config;
   ASSIGN_OR_RETURN(setup.charter,
                    policy::LoadPinnedCharter(config.charter.file.string(), config.charter.hash));
   ASSIGN_OR_RETURN(setup.policy, policy::LoadRegionPolicy(config.policy.string()));
   ASSIGN_OR_RETURN(setup.card, policy::LoadDatasetCard(config.dataset_card.string()));
-  ASSIGN_OR_RETURN(setup.chain, ReadTextFile(config.certificate, crypto::kMaxChainBytes));
+  auto chain = ReadTextFile(config.certificate, crypto::kMaxChainBytes);
+  RETURN_IF_ERROR(OfOwnFile(chain.status()));
+  setup.chain = *std::move(chain);
   RETURN_IF_ERROR(CheckApart(config, setup.card));
-  RETURN_IF_ERROR(CheckPrivateFile(config.key));
-  ASSIGN_OR_RETURN(setup.key_pem, ReadTextFile(config.key, 1 << 16));
+  RETURN_IF_ERROR(Annotate(CheckDataset(setup.card), config.dataset_card.string() + ": path"));
+  RETURN_IF_ERROR(OfOwnFile(CheckPrivateFile(config.key)));
+  auto key_pem = ReadTextFile(config.key, 1 << 16);
+  RETURN_IF_ERROR(OfOwnFile(key_pem.status()));
+  setup.key_pem = *std::move(key_pem);
   auto peer = policy::CheckPeer(setup.charter.charter, setup.chain, now);
   if (!peer.ok()) return Annotate(peer.status(), config.certificate.string());
   if (peer->id.role() != Role::kWorker)
     return PermissionDenied("{}: expected a worker's certificate, this one is {}",
                             config.certificate.string(), peer->id.ToString());
-  ASSIGN_OR_RETURN(const crypto::SigningKey key, crypto::SigningKey::FromPem(AsBytes(setup.key_pem)));
-  if (key.Public().KeyHash() != peer->key_hash)
+  const auto key = crypto::SigningKey::FromPem(AsBytes(setup.key_pem));
+  if (!key.ok()) return Annotate(key.status(), config.key.string());
+  if (key->Public().KeyHash() != peer->key_hash)
     return PermissionDenied("{}: not the key of {}", config.key.string(), config.certificate.string());
   setup.self = peer->id;
   if (!config.pairwise_keys.empty()) {
-    ASSIGN_OR_RETURN(setup.pairwise, policy::LoadPairwiseKeys(config.pairwise_keys, setup.self));
+    auto pairwise = policy::LoadPairwiseKeys(config.pairwise_keys, setup.self);
+    RETURN_IF_ERROR(OfOwnFile(pairwise.status()));
+    setup.pairwise = *std::move(pairwise);
   }
-  ASSIGN_OR_RETURN(setup.secrets.split_key, ReadSplitKey(setup.card.split_key));
-  ASSIGN_OR_RETURN(setup.secrets.canary_key, ReadCanaryKey(setup.card));
+  const auto split_key = ReadSplitKey(setup.card.split_key);
+  RETURN_IF_ERROR(OfOwnFile(split_key.status()));
+  const auto canary_key = ReadCanaryKey(setup.card);
+  RETURN_IF_ERROR(OfOwnFile(canary_key.status()));
+  setup.secrets = {*split_key, *canary_key};
   ASSIGN_OR_RETURN(setup.base_model, model::HashModel(config.base_model));
   ASSIGN_OR_RETURN(const auto weights, model::OpenWeights(config.base_model));
   setup.base_shape = weights->config().shape;

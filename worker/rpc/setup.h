@@ -15,6 +15,10 @@ namespace concordat::worker {
 /// The libraries of the trainer's own (LibTorch) are not looked at here.
 Status CheckApart(const policy::WorkerConfig& config, const policy::DatasetCard& card);
 
+/// Whether the dataset can be read by this user, is of the card's kind and holds something to train on; no
+/// record is looked at. InvalidArgument saying what is wrong.
+Status CheckDataset(const policy::DatasetCard& card);
+
 /// The key that splits documents: 32 bytes. PermissionDenied when others may read it.
 StatusOr<Digest> ReadSplitKey(const std::filesystem::path& path);
 /// The key that the dataset's canaries are made from, read as the split key is; zero when it has none.

@@ -14,16 +14,9 @@
 namespace concordat::worker {
 namespace {
 
-// Exit codes of the whole surface: 0 done, 1 failed, 2 usage or config, 3 refused by a policy.
-int ExitCode(const Status& status) {
-  if (status.ok()) return 0;
-  if (status.code() == StatusCode::kInvalidArgument || status.code() == StatusCode::kNotFound) return 2;
-  return status.code() == StatusCode::kPermissionDenied ? 3 : 1;
-}
-
 int Complain(const Status& status) {
   std::fprintf(stderr, "concordat-worker: %s\n", std::string(Message(status)).c_str());
-  return ExitCode(status);
+  return DaemonExitCode(status);
 }
 
 int Main(const std::string& config_path, bool verbose, bool accept_rollback) {
@@ -32,7 +25,7 @@ int Main(const std::string& config_path, bool verbose, bool accept_rollback) {
   if (!setup.ok()) return Complain(setup.status());
   setup->accept_rollback = accept_rollback;
   if (const Status log = StartLogging("concordat-worker", setup->config.log, verbose); !log.ok())
-    return Complain(log);
+    return Complain(OfOwnFile(log));
   spdlog::info("{} of {}, protocol {}, version {}, charter {}", setup->self.name(),
                setup->self.jurisdiction(), kProtocolVersion, kVersion, setup->charter.hash.brief());
 
@@ -47,8 +40,8 @@ int Main(const std::string& config_path, bool verbose, bool accept_rollback) {
 
   auto shell = WorkerShell::Make(*std::move(setup));
   if (!shell.ok()) {
-    spdlog::error("{}", ToString(shell.status()));
-    return ExitCode(shell.status());
+    spdlog::error("{}", Message(shell.status()));
+    return DaemonExitCode(shell.status());
   }
   std::thread([&ends, worker = shell->get()] {
     int signal = 0;
@@ -58,9 +51,9 @@ int Main(const std::string& config_path, bool verbose, bool accept_rollback) {
     worker->End();
   }).detach();
   const Status status = (*shell)->Run();
-  if (!status.ok()) spdlog::error("{}", ToString(status));
+  if (!status.ok()) spdlog::error("{}", Message(status));
   spdlog::info("ended");
-  return ExitCode(status);
+  return DaemonExitCode(status);
 }
 
 }  // namespace

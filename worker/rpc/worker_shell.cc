@@ -8,6 +8,7 @@
 #include <future>
 
 #include "common/logging.h"
+#include "common/process.h"
 #include "privacy/crypto/hash.h"
 #include "proto/wire.h"
 #include "worker/rpc/evidence.h"
@@ -75,7 +76,7 @@ Status WorkerShell::OpenState() {
   const policy::WorkerConfig& config = setup_.config;
   for (const auto& folder : {config.state, config.state / "evidence", config.state / "outbox",
                              config.state / "adapters", config.scratch})
-    RETURN_IF_ERROR(MakePrivateFolder(folder));
+    RETURN_IF_ERROR(OfOwnFile(MakePrivateFolder(folder)));
   ASSIGN_OR_RETURN(lock_, LockFolder(config.state));
   ASSIGN_OR_RETURN(journal_,
                    WorkerJournal::Open(config.state / "journal.bin", config.anchor, setup_.accept_rollback));
@@ -371,7 +372,7 @@ void WorkerShell::Do(const Fetch& fetch) { fetcher_->Get(fetch); }
 
 void WorkerShell::Do(const KeepAdapter& keep) {
   if (const Status status = fetcher_->Keep(keep); !status.ok())
-    spdlog::warn("adapter {} is not kept: {}", keep.sha256.brief(), ToString(status));
+    spdlog::warn("adapter {} is not kept: {}", keep.sha256.brief(), Message(status));
 }
 
 // ---- The region's operator.
@@ -422,6 +423,7 @@ pb::RegionStatus WorkerShell::StatusNow() const {
     for (policy::RuleCode rule : job.answer.rules) row->add_rules(static_cast<uint32_t>(rule));
     row->set_needs_approval(job.needs_approval);
     row->set_submitter(job.submitter.ToString());
+    row->set_state(static_cast<pb::RegionJob::State>(job.stage));
   }
   out.set_sandbox(SandboxText(status));
   out.set_epsilon_spent(ledger_->Spent(clock_.Now()));

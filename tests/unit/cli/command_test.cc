@@ -125,6 +125,35 @@ TEST_F(LedgerVerbTest, ReconcileChargesWhatWasForgottenWhenItIsToldTo) {
   EXPECT_EQ(Ledger({"reconcile"}).code, 0) << "it is settled";
 }
 
+TEST_F(LedgerVerbTest, ShowOfACutLedgerPrintsItsLinesAndFails) {
+  EXPECT_EQ(Ledger({"show"}).code, 0);
+  ASSERT_OK_AND_ASSIGN(const std::string whole, ReadTextFile(config_.ledger));
+  ASSERT_OK(WriteFileAtomically(config_.ledger, whole.substr(0, whole.find('\n') + 1), 0600));
+  const Ran cut = Ledger({"show"});
+  EXPECT_EQ(cut.code, 1);
+  EXPECT_THAT(cut.out, HasSubstr("\"entries\":[{"));
+  EXPECT_THAT(cut.out + cut.err, HasSubstr("1 entries are here, 3 are anchored"));
+  std::filesystem::remove(config_.ledger);
+  EXPECT_EQ(Ledger({"show"}).code, 1) << "taken away is not unspent";
+  ASSERT_OK(WriteFileAtomically(config_.ledger, whole, 0600));
+  std::filesystem::remove(policy::LedgerAnchorPath(config_.anchor));
+  EXPECT_EQ(Ledger({"show"}).code, 1) << "no anchor to believe it by";
+  std::filesystem::remove(config_.ledger);
+  EXPECT_EQ(Ledger({"show"}).code, 0) << "a region in which nothing was ever charged";
+}
+
+TEST_F(LedgerVerbTest, DoctorFindsACutLedger) {
+  const auto level = [&] {
+    const auto report = Cli({"doctor", "--worker", worker_.string(), "--json"}).json();
+    for (const auto& check : report["checks"])
+      if (check["check"] == "ledger") return check["level"].get<std::string>();
+    return std::string("not checked");
+  };
+  EXPECT_EQ(level(), "ok");
+  std::filesystem::resize_file(config_.ledger, 0);
+  EXPECT_EQ(level(), "fail");
+}
+
 TEST(OutputTest, TableAlignsCodePointsAndNumbersToTheRight) {
   std::ostringstream out, err;
   Output output(out, err, false);

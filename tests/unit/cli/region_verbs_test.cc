@@ -1,3 +1,4 @@
+#include "concordat/v1/region.grpc.pb.h"
 #include "policy/dataset_card.h"
 #include "policy/ledger.h"
 #include "policy/node_config.h"
@@ -70,12 +71,31 @@ TEST_F(CliWorld, ErrorsOfInitAndCharterNameTheFlag) {
               HasSubstr("--listen"));
   const auto made = [&](const std::string& address, const std::string& basis) {
     return Cli({"charter", "new", At("c.yaml"), "--name", "c", "--member",
-                "de.example=" + At("de/ca/root.pem"), "--coordinator", At("neutral"), "--address", address,
-                "--legal-basis", basis})
+                "de.example=" + At("de/ca/root.pem"), "--member", "es.example=" + At("es/ca/root.pem"),
+                "--member", "fr.example=" + At("fr/ca/root.pem"), "--coordinator", At("neutral"), "--address",
+                address, "--legal-basis", basis})
         .err;
   };
   EXPECT_THAT(made("foo", "scc"), HasSubstr("--address"));
   EXPECT_THAT(made("foo:1", "whim"), HasSubstr("--legal-basis"));
+  const Ran few =
+      Cli({"charter", "new", At("c.yaml"), "--name", "c", "--member", "de.example=" + At("de/ca/root.pem"),
+           "--coordinator", At("neutral"), "--address", "foo:1"});
+  EXPECT_EQ(few.code, 2);
+  EXPECT_THAT(few.err, HasSubstr("at least 3 members, 1 came"));
+}
+
+TEST_F(CliWorld, AnInitThatIsRefusedNamesItsFlagAndLeavesNothing) {
+  const Ran address = Cli({"coordinator", "init", At("c"), "--jurisdiction", "ch.example", "--ip", "1.2.3"});
+  EXPECT_EQ(address.code, 2);
+  EXPECT_THAT(address.err, HasSubstr("--ip"));
+  const Ran name = Cli({"coordinator", "init", At("c"), "--jurisdiction", "ch.example", "--dns", "no_name"});
+  EXPECT_THAT(name.err, HasSubstr("--dns"));
+  EXPECT_FALSE(std::filesystem::exists(At("c")));
+  EXPECT_EQ(Cli({"coordinator", "init", At("c"), "--jurisdiction", "ch.example", "--ip", "1.2.3.4"}).code, 0);
+  EXPECT_THAT(Cli({"region", "init", At("r"), "--jurisdiction", "it.example", "--worker", "a b"}).err,
+              HasSubstr("--worker: expected"));
+  EXPECT_FALSE(std::filesystem::exists(At("r")));
 }
 
 TEST(UsageTest, AFolderWhereAFileBelongsIsAUsageErrorAsAMissingFileIs) {
@@ -124,6 +144,46 @@ TEST_F(CliWorld, WatchWaitsForACoordinatorThatIsDownAtTheStart) {
   EXPECT_EQ(dials, 3);
   dials = -1000;
   EXPECT_EQ(Go({"watch", "smollm2-manuals", "--patience", "0"}).code, 5);
+}
+
+/// A worker's socket that knows the jobs that a test gives it.
+class FakeRegion final : public pb::Region::Service {
+ public:
+  grpc::Status Status(grpc::ServerContext*, const pb::RegionStatusRequest*, pb::RegionStatus* out) override {
+    *out = status;
+    return grpc::Status::OK;
+  }
+  pb::RegionStatus status;
+};
+
+TEST_F(CliWorld, ARegionSeesWhichJobsRunAndWhichIdsOneNameStandsFor) {
+  ASSERT_OK_AND_ASSIGN(const auto config, policy::LoadWorkerConfig(At("de/worker.yaml")));
+  ASSERT_OK(MakeFolder(config.socket.parent_path(), 0700));
+  FakeRegion region;
+  const std::pair<const char*, pb::RegionJob::State> jobs[] = {{"one", pb::RegionJob::PLANNED_ONLY},
+                                                               {"two", pb::RegionJob::ENDED}};
+  std::vector<Digest> ids;
+  for (const auto& [seed, state] : jobs) {
+    ids.push_back(crypto::Sha256(AsBytes(std::string_view(seed))));
+    pb::RegionJob* job = region.status.add_jobs();
+    job->set_job(ids.back().bytes.data(), 32);
+    job->set_name("x");
+    job->set_verdict(1);
+    job->set_state(state);
+  }
+  grpc::ServerBuilder builder;
+  builder.AddListeningPort("unix:" + config.socket.string(), grpc::InsecureServerCredentials());
+  builder.RegisterService(&region);
+  const auto server = builder.BuildAndStart();
+  ASSERT_NE(server, nullptr);
+  const Ran shown = Cli({"status", "--worker", At("de/worker.yaml"), "--json"});
+  ASSERT_EQ(shown.code, 0) << shown.err;
+  EXPECT_EQ(shown.json()["jobs"][0]["state"], "planned only");
+  EXPECT_EQ(shown.json()["jobs"][1]["state"], "ended");
+  const Ran denied = Cli({"deny", "x", "--worker", At("de/worker.yaml")});
+  EXPECT_EQ(denied.code, 2);
+  for (const Digest& id : ids) EXPECT_THAT(denied.err, HasSubstr(id.brief()));
+  server->Shutdown();
 }
 
 /// A region that charged an attempt and an evaluation.

@@ -94,6 +94,8 @@ TEST_F(ListenerTest, TwoDoNotShareAPort) {
   Open("127.0.0.1:0");
   EXPECT_THAT(Listener::Open(fmt::format("127.0.0.1:{}", listener_->port()), 10),
               concordat::testing::HasStatus(StatusCode::kUnavailable, "cannot listen on 127.0.0.1"));
+  EXPECT_THAT(Listener::Open(fmt::format("127.0.0.1:{}", listener_->port()), 10),
+              concordat::testing::HasStatus(StatusCode::kUnavailable, "set another port in `listen`"));
 }
 
 TEST_F(ListenerTest, RefusesAnAddressOfAnotherForm) {

@@ -4,6 +4,8 @@
 #include <gtest/gtest.h>
 #include <netinet/in.h>
 #include <signal.h>
+#include <spdlog/sinks/ostream_sink.h>
+#include <spdlog/spdlog.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 
@@ -568,6 +570,30 @@ TEST_F(ServerTest, RefusesAnotherProtocolNamingBoth) {
   EXPECT_THAT(status.error_message(), ::testing::HasSubstr("(0.1.0) speaks 1, the worker (0.1.0) speaks 99"));
 }
 
+TEST_F(ServerTest, APreflightsQuestionIsLoggedInPlainWordsAndIsNoWarning) {
+  std::ostringstream log;
+  const auto before = spdlog::default_logger();
+  spdlog::set_default_logger(
+      std::make_shared<spdlog::logger>("test", std::make_shared<spdlog::sinks::ostream_sink_mt>(log)));
+  StartServer();
+  const auto worker =
+      pb::Federation::NewStub(treaty_.Dial(server_->address(), treaty_.IdentityOf("de", "worker")));
+  grpc::ClientContext context;
+  const auto stream = worker->Session(&context);
+  pb::WorkerMessage hello;
+  hello.mutable_hello()->set_protocol(kProtocolVersion);
+  hello.mutable_hello()->set_version(std::string(kVersion));
+  hello.mutable_hello()->set_charter(std::string(32, '\0'));
+  stream->Write(hello);
+  pb::CoordinatorMessage message;
+  EXPECT_FALSE(stream->Read(&message));
+  EXPECT_EQ(stream->Finish().error_code(), grpc::StatusCode::FAILED_PRECONDITION);
+  server_.reset();
+  spdlog::set_default_logger(before);
+  EXPECT_THAT(log.str(), ::testing::HasSubstr("[info] de/site: asked whether this coordinator answers"));
+  EXPECT_THAT(log.str(), ::testing::Not(::testing::HasSubstr("warning")));
+}
+
 TEST_F(ServerTest, ASecondSessionOfOneWorkerReplacesTheFirst) {
   StartServer();
   Region& first = Join("de", 1);
@@ -885,6 +911,20 @@ TEST_F(ServerTest, DoesNotStartWithAnotherKeyThanTheChartersCoordinatorHas) {
   config.certificate = dir_ / "de/worker/cert.pem";
   EXPECT_THAT(Server::Start(config, [] {}),
               concordat::testing::HasStatus(StatusCode::kPermissionDenied, "charter's coordinator"));
+}
+
+TEST_F(ServerTest, AKeyThatOthersMayReadIsAFaultOfItsFile) {
+  const policy::CoordinatorConfig config = treaty_.Config();
+  std::filesystem::permissions(config.key, std::filesystem::perms(0644));
+  EXPECT_THAT(Server::Start(config, [] {}),
+              concordat::testing::HasStatus(StatusCode::kInvalidArgument, "chmod 600"));
+}
+
+TEST_F(ServerTest, ACertificateThatIsNoNodesIsNamedWithItsFile) {
+  policy::CoordinatorConfig config = treaty_.Config();
+  config.certificate = dir_ / "de/ca/root.pem";
+  EXPECT_THAT(Server::Start(config, [] {}),
+              concordat::testing::HasStatus(StatusCode::kPermissionDenied, "de/ca/root.pem: certificate:"));
 }
 
 }  // namespace

@@ -722,6 +722,36 @@ TEST(WorkerCoreTest, APausedJobSitsOutUntilItIsResumed) {
   EXPECT_EQ(region.Sent<JobAnswer>().back().verdict, Verdict::kEligible);
 }
 
+TEST(WorkerCoreTest, StatusSaysWhetherAJobWasOnlyPlannedRunsOrHasEnded) {
+  Federation f;
+  f.StartAll();
+  Region& region = *f.regions[0];
+  const auto stage = [&] { return region.core->status().jobs.at(0).stage; };
+  region.Receive(JobNotice{f.signed_job, false, 0});
+  EXPECT_EQ(stage(), JobStage::kPlannedOnly);
+  region.Receive(JobNotice{f.signed_job, true, 0});
+  EXPECT_EQ(stage(), JobStage::kRunning);
+  region.Apply(region.core->OnDisconnected(region.now));
+  region.Apply(region.core->OnConnected(region.now));
+  EXPECT_EQ(stage(), JobStage::kUnknown) << "not named since it connected";
+  region.Receive(JobNotice{f.signed_job, true, 0});
+  EXPECT_EQ(stage(), JobStage::kRunning);
+  region.Receive(JobEnded{f.job.id, JobEnded::State::kCancelled, {}});
+  EXPECT_EQ(stage(), JobStage::kEnded);
+}
+
+TEST(WorkerCoreTest, AJobThatHasEndedIsNotPaused) {
+  Federation f;
+  f.StartAll();
+  f.Notify();
+  Region& region = *f.regions[0];
+  region.Receive(JobEnded{f.job.id, JobEnded::State::kDone, f.adapter_hash});
+  const size_t records = region.journal.size();
+  EXPECT_EQ(region.core->OnDecision(f.job.id, Decision::kPause, region.now).status().code(),
+            StatusCode::kFailedPrecondition);
+  EXPECT_EQ(region.journal.size(), records);
+}
+
 TEST(WorkerCoreTest, ADecisionOnAnUnknownJobChangesNothing) {
   Federation f;
   f.StartAll();

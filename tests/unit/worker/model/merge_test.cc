@@ -1,6 +1,7 @@
 #include "worker/model/merge.h"
 
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
 #include "common/files.h"
 #include "tests/unit/worker/model/gguf_builder.h"
@@ -44,6 +45,16 @@ class MergeTest : public testing::Test {
       {.rank = 1, .alpha = 1, .targets = {LoraTarget::kQ}});
   std::vector<float> adapter_;
 };
+
+TEST_F(MergeTest, WeightsAreAsReadableAsTheFilesBesideThem) {
+  const mode_t old = ::umask(0077);
+  const Status written =
+      WriteMergedFolder(folder_ / "m", model_, *base_, layout_, adapter_, MergedDtype::kF32);
+  ::umask(old);
+  ASSERT_TRUE(written.ok()) << written;
+  EXPECT_EQ(fs::status(folder_ / "m/model.safetensors").permissions(),
+            fs::status(folder_ / "m/config.json").permissions());
+}
 
 TEST_F(MergeTest, WritesAFolderWhoseWeightsAreTheBasePlusTheProduct) {
   ASSERT_TRUE(WriteMergedFolder(folder_ / "m", model_, *base_, layout_, adapter_, MergedDtype::kF32).ok());

@@ -137,6 +137,17 @@ TEST_F(SetupTest, WhoeverStartsATrainerTellsItTheSame) {
   EXPECT_TRUE(told.sandbox_required);
 }
 
+TEST_F(SetupTest, ADatasetThatIsNotThereOrEmptyOrOfAnotherKindIsRefused) {
+  EXPECT_THAT(CheckDataset(card_), HasStatus(StatusCode::kInvalidArgument, "has nothing to train on"));
+  ASSERT_OK(WriteFileAtomically(card_.path / "a.txt", "text"));
+  EXPECT_OK(CheckDataset(card_));
+  card_.kind = policy::DatasetCard::Kind::kJsonl;
+  EXPECT_THAT(CheckDataset(card_), HasStatus(StatusCode::kInvalidArgument, "kind jsonl is for"));
+  card_.kind = policy::DatasetCard::Kind::kText;
+  card_.path = root_ / "nowhere";
+  EXPECT_THAT(CheckDataset(card_), HasStatus(StatusCode::kInvalidArgument, "nowhere cannot be read"));
+}
+
 TEST_F(SetupTest, ASplitKeyThatOthersMayReadIsRefused) {
   const Bytes key(32, 7);
   ASSERT_OK(WriteFileAtomically(card_.split_key, ByteView(key), 0644));
