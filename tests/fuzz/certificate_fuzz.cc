@@ -1,4 +1,4 @@
-// Any bytes as a certificate in DER, and as PEM text: what a peer sends before it is known.
+// Any bytes as a certificate in DER, and as PEM text: what a peer sends before it is known. And as keys.
 #include "privacy/crypto/x509.h"
 #include "tests/fuzz/choices.h"
 
@@ -41,6 +41,18 @@ void ReadKey(ByteView spki) {
   if (key.ok()) Must(key->spki() == ToBytes(spki), "a key has one encoding");
 }
 
+/// Keys in files: one's own, and a coordinator's in a charter.
+void ReadKeyFiles(ByteView pem) {
+  if (const auto own = crypto::SigningKey::FromPem(pem); own.ok()) {
+    const auto again = crypto::SigningKey::FromPem(own->ToPem().view());
+    Must(again.ok() && again->PublicSpki() == own->PublicSpki(), "a private key comes back");
+  }
+  if (const auto key = crypto::VerifyKey::FromPem(AsText(pem)); key.ok()) {
+    const auto again = crypto::VerifyKey::FromPem(key->ToPem());
+    Must(again.ok() && *again == *key, "a public key comes back");
+  }
+}
+
 }  // namespace
 }  // namespace concordat::fuzz
 
@@ -50,5 +62,6 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     fuzz::Look(*certificate);
   fuzz::ReadChain(AsText({data, size}));
   fuzz::ReadKey({data, size});
+  fuzz::ReadKeyFiles({data, size});
   return 0;
 }

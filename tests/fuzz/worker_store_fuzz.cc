@@ -6,6 +6,7 @@
 #include "privacy/crypto/hash.h"
 #include "tests/fuzz/scratch.h"
 #include "worker/core/round_state.h"
+#include "worker/rpc/attempt_name.h"
 #include "worker/rpc/worker_journal.h"
 
 namespace concordat::fuzz {
@@ -48,6 +49,14 @@ Bytes JournalOf(Choices& c) {
   return out.Take();
 }
 
+/// The names of what is in the outbox and of sealed states.
+void ReadName(std::string_view name) {
+  for (const char* suffix : {"", ".sealed"}) {
+    const auto id = worker::ParseAttemptFileName(name, suffix);
+    if (id.ok()) Must(worker::AttemptFileName(*id, suffix) == name, "an attempt's file has one name");
+  }
+}
+
 void ReadJournal(const Bytes& content) {
   static const Scratch folder;
   const auto path = folder / "journal", copy = folder / "copy";
@@ -73,6 +82,7 @@ void ReadJournal(const Bytes& content) {
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace concordat::fuzz;
   Choices c(data, size);
+  ReadName(concordat::AsText({data, size}));
   switch (c.Below(3)) {
     case 0:
       ReadState(c.Rest());
