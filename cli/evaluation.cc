@@ -45,9 +45,10 @@ ordered_json RowJson(const Evaluation& e, size_t model) {
 
 StatusOr<Cell> CellFromJson(const nlohmann::json& json) {
   Cell cell;
-  const std::string state = json.value("state", "");
+  const auto state = json.find("state");
+  if (state == json.end() || !state->is_string()) return InvalidArgument("cell: expected state as text");
   for (size_t i = 0; i < kStates.size(); ++i) {
-    if (kStates[i] == state) cell.state = static_cast<Cell::State>(i);
+    if (*state == kStates[i]) cell.state = static_cast<Cell::State>(i);
   }
   if (Released(cell)) {
     if (!json.contains("bits_per_byte") || !json["bits_per_byte"].is_number() ||

@@ -7,10 +7,17 @@
 #include <set>
 
 #include "aggregation/adapter_blob.h"
+#include "aggregation/adapter_steps.h"
 #include "aggregation/peft.h"
 #include "aggregation/safetensors.h"
+#include "cli/evaluation.h"
+#include "cli/released_privacy.h"
+#include "common/anchor.h"
 #include "coordinator/rpc/convert.h"
+#include "policy/job_privacy.h"
 #include "policy/ledger.h"
+#include "policy/ledger_statement.h"
+#include "policy/pairwise_key_files.h"
 #include "policy/receipts.h"
 #include "privacy/crypto/x509.h"
 #include "tests/fuzz/attempt_script.h"
@@ -60,8 +67,27 @@ Bytes Sized(ByteView body) {
 
 // ---- Machines: see the choices in worker_round_fuzz.cc and coordinator_round_fuzz.cc.
 
+const std::array<const char*, 4> kModeNames{"plain", "p256", "pairwise", "p256-pairwise"};
+
+void ModesOfWorkers(const Corpus& corpus) {
+  for (uint8_t mode = kP256; mode <= kP256Pairwise; ++mode) {
+    const Bytes first{kModeBytes[mode]};
+    const auto add = [&](const char* name, const Bytes& moves) {
+      corpus.Add(fmt::format("{}-{}", kModeNames[mode], name), Join({first, moves}));
+    };
+    add("honest", Bytes(12, 0));
+    add("honest-one-lost", Join({{2}, Bytes(12, 0)}));
+    add("restarts", Bytes{0, 5, 0, 5, 0, 0, 5, 0, 5, 0, 5, 0, 5, 0, 5, 0, 5, 0, 5});
+    // A delivery with its tags taken away, repeated, one more, one changed; then the true one.
+    for (uint8_t edit = 0; edit < 4; ++edit)
+      add(fmt::format("tags-{}", edit).c_str(),
+          Join({{0, 0, 8, 2, 0, 0, 250, edit, 1, 1, 5, 9, 0}, Bytes(12, 0)}));
+  }
+}
+
 void WorkerRounds(const fs::path& root) {
   const Corpus corpus(root, "worker_round_fuzz");
+  ModesOfWorkers(corpus);
   corpus.Add("honest", Bytes(12, 0));
   corpus.Add("honest-one-lost", Join({{2}, Bytes(12, 0)}));
   corpus.Add("restarts", Bytes{0, 5, 0, 5, 0, 0, 5, 0, 5, 0, 5, 0, 5, 0, 5, 0, 5, 0, 5});
@@ -80,8 +106,29 @@ void WorkerRounds(const fs::path& root) {
   }
 }
 
+void ModesOfCoordinators(const Corpus& corpus) {
+  const Bytes to_input(16, 0);  // four adverts, four shares
+  for (uint8_t mode = kP256; mode <= kP256Pairwise; ++mode) {
+    const Bytes first{kModeBytes[mode]};
+    const auto add = [&](const char* name, const Bytes& moves) {
+      corpus.Add(fmt::format("{}-{}", kModeNames[mode], name), Join({first, moves}));
+    };
+    Bytes restarts;
+    for (int i = 0; i < 20; ++i) restarts.insert(restarts.end(), {6, 0, 0});
+    add("honest", Bytes(56, 0));
+    add("honest-one-lost", Join({to_input, {3, 3}, Bytes(40, 0)}));
+    add("restarts", restarts);
+    // Shares with their seals taken away, one repeated, one more, one changed; then site 4 is lost, so that
+    // its seals are opened.
+    for (uint8_t edit = 0; edit < 4; ++edit)
+      add(fmt::format("seals-{}", edit).c_str(),
+          Join({Bytes(8, 0), {8, 1, 3, 0, 250, edit, 1, 1, 40, 9, 0}, Bytes(8, 0), {3, 3}, Bytes(40, 0)}));
+  }
+}
+
 void CoordinatorRounds(const fs::path& root) {
   const Corpus corpus(root, "coordinator_round_fuzz");
+  ModesOfCoordinators(corpus);
   const Bytes to_input(16, 0);  // four adverts, four shares
   corpus.Add("honest", Bytes(56, 0));
   corpus.Add("honest-one-lost", Join({to_input, {3, 3}, Bytes(40, 0)}));
@@ -124,6 +171,18 @@ void SecaggRecords(const fs::path& root) {
     corpus.Add(fmt::format("snapshot-{}", i), Join({{1}, snapshots[i]}));
   for (uint8_t i = 0; i < snapshots.size(); ++i)
     corpus.Add(fmt::format("edited-snapshot-{}", i), Bytes{2, 1, i, 0, 77, 1, 16, 200, 2, 64});
+  const Script& pairwise = TheScript(true, kPairwise);
+  corpus.Add("pairwise-snapshot", Join({{kModeBytes[kPairwise], 1}, pairwise.snapshots.back()}));
+  const auto dealt = std::ranges::find_if(pairwise.log, [](const Bytes& record) {
+    return std::holds_alternative<Signed<Shares>>(DecodeEvent(record).value().what);
+  });
+  corpus.Add("pairwise-record", Join({{0}, *dealt}));
+  for (uint8_t mode = kP256; mode <= kP256Pairwise; ++mode) {
+    const uint8_t first = kModeBytes[mode];
+    corpus.Add(fmt::format("{}-log", kModeNames[mode]), Bytes{first, 3, 1});
+    corpus.Add(fmt::format("{}-log-flipped", kModeNames[mode]), Bytes{first, 3, 1, 1, 6, 255, 1, 4});
+    corpus.Add(fmt::format("{}-edited-snapshot", kModeNames[mode]), Bytes{first, 2, 1, 2, 0, 77, 1, 16});
+  }
   corpus.Add("log", Bytes{3, 1});
   corpus.Add("log-one-record-less", Bytes{3, 1, 0, 4, 0});
   corpus.Add("log-two-swapped", Bytes{3, 0, 0, 2, 2, 3});
@@ -169,6 +228,10 @@ void Wire(const fs::path& root) {
       coordinator::EvaluationRequest{DigestFor("request"), id.job, {Digest{}, DigestFor("adapter")}, 100, 3}};
   for (size_t i = 0; i < told.size(); ++i)
     corpus.Add(fmt::format("coordinator-{}", i), coordinator::ToProto(told[i]).SerializeAsString());
+  const Script& pairwise = TheScript(true, kPairwise);
+  corpus.Add("worker-pairwise", worker::ToWire(pairwise.shares.at(2)).SerializeAsString());
+  corpus.Add("coordinator-pairwise",
+             coordinator::ToProto(shared(pairwise.deliveries.at(1))).SerializeAsString());
 }
 
 // ---- Files of nodes.
@@ -243,7 +306,7 @@ void Lines(const fs::path& root) {
   const concordat::testing::TempDir folder;
   const AttemptId id = TheWorld().offer.id;
   const auto ledger = Ok(policy::Ledger::Open(folder / "ledger", "manuals",
-                                              {PrivacyUnit::kSite, Neighbour::kZeroOut, 100, 1e-5},
+                                              {PrivacyUnit::kSite, Neighbour::kZeroOut, 1000, 1e-5},
                                               policy::BudgetPeriod::kNone));
   LedgerCharge charge;
   charge.attempt = id;
@@ -292,6 +355,161 @@ void Adapters(const fs::path& root) {
                                            {{"about", "a seed"}})));
 }
 
+// ---- Files of regions, released adapters, folders of models.
+
+void KeyFiles(const Corpus& corpus) {
+  const concordat::testing::TempDir folder;
+  crypto::CtrRandom random(secagg::testing::SeedFor("key files"));
+  const auto& sites = TheWorld().sites;
+  Bytes all;
+  for (size_t peer = 1; peer <= 2; ++peer) {
+    const auto file = folder / fmt::format("{}.key", peer);
+    Must(policy::MakePairwiseKeyFile(file, sites[0].id, sites[peer].id, random).ok(), "a key is made");
+    all = Join({all, Sized(Ok(ReadFile(file)))});
+  }
+  const Bytes one(all.begin(), all.begin() + static_cast<std::ptrdiff_t>(all.size() / 2));
+  corpus.Add("keys", Join({{0}, all}));
+  corpus.Add("keys-same-peer", Join({{0}, one, one}));
+  Bytes torn(one.begin() + 2, one.end() - 9), other = one;
+  other[30] ^= 1;
+  corpus.Add("keys-torn", Join({{0}, Sized(torn)}));
+  corpus.Add("keys-other-worker", Join({{0}, other}));
+}
+
+policy::SignedLedgerStatement StatementOf(const policy::Ledger& ledger, const JobId& job,
+                                          const Digest& charter, const std::string& chain) {
+  policy::LedgerStatement body;
+  body.charter = charter;
+  body.worker = TheWorld().sites[0].id;
+  body.job = job;
+  body.dataset = "manuals";
+  body.delta = 1e-5;
+  body.issued = At(0);
+  body.rows = Ok(policy::StatementRows(ledger.entries(), job));
+  body.head = body.rows.back().hash;
+  return policy::SignLedgerStatement(std::move(body), TheWorld().sites[0].key, chain);
+}
+
+std::string LeafPem() {
+  crypto::CtrRandom random(secagg::testing::SeedFor("certificates"));
+  const auto key = crypto::SigningKey::FromSeed(secagg::testing::SeedFor("root"));
+  const auto& site = TheWorld().sites[0];
+  const auto end = At(int64_t{86'400'000} * 365);
+  const auto root = Ok(crypto::MakeRootCertificate(key, site.id.jurisdiction(), At(-1000), end, random));
+  return Ok(crypto::IssueLeaf(
+      key, root, {site.id, site.key.Public().spki(), {"site.example"}, {"127.0.0.1"}, At(-1000), end},
+      random));
+}
+
+/// A round of configs/job.yaml in whose sum site 1 is.
+cli::ChainRecord OneRound(const std::string& job_file) {
+  cli::ChainRecord record;
+  record.job = DigestFor("job");
+  record.submitter = "spiffe://law0/operator/anne";
+  record.job_file = job_file;
+  record.initial_adapter = DigestFor("first");
+  record.rounds = {{0,
+                    0,
+                    DigestFor("adapter"),
+                    DigestFor("first"),
+                    DigestFor("sum"),
+                    {TheWorld().sites[0].id.ToString()},
+                    {}}};
+  return record;
+}
+
+void Evaluations(const Corpus& corpus) {
+  cli::Evaluation e;
+  e.job = DigestFor("job");
+  e.name = "manuals";
+  e.models = {"base", "federated"};
+  e.adapters = {Digest{}, DigestFor("adapter")};
+  e.regions = {"spiffe://law0/worker/w1", "spiffe://law1/worker/w2"};
+  e.epsilon_charged = {0.25, 0};
+  using enum cli::Cell::State;
+  e.cells = {{{kReleased, 1.5, 0.01}, {kWithheld, 0, 0, 521}}, {{kReleased, 1.6, 0.01}, {kNoAnswer}}};
+  const std::string text = cli::ToJson(e).dump();
+  corpus.Add("evaluation", Join({{2}, ToBytes(AsBytes(text))}));
+  std::string numbered = text;
+  const std::string_view state = R"("state":"released")";
+  numbered.replace(numbered.find(state), state.size(), R"("state":1)");
+  corpus.Add("evaluation-state-not-text", Join({{2}, ToBytes(AsBytes(numbered))}));
+  corpus.Add("evaluation-empty",
+             Join({{2},
+                   ToBytes(AsBytes(
+                       std::string_view(R"({"job":")" + e.job.hex() + R"(","regions":[],"models":[]})")))}));
+}
+
+void Released(const fs::path& root) {
+  const Corpus files(root, "region_files_fuzz"), corpus(root, "released_fuzz");
+  const concordat::testing::TempDir folder;
+  const std::string job_file = Ok(ReadTextFile("configs/job.yaml"));
+  const policy::JobSpec job = Ok(policy::ParseJob(job_file, "job.yaml"));
+  const cli::ChainRecord record = OneRound(job_file);
+  const auto anchor = folder / "anchor";
+  const auto ledger = Ok(policy::Ledger::Open(folder / "ledger", "manuals",
+                                              {PrivacyUnit::kSite, Neighbour::kZeroOut, 1000, 1e-5},
+                                              policy::BudgetPeriod::kNone, anchor));
+  Must(ledger->Charge(At(0), Ok(policy::RoundCharge(job, {record.job, 0, 0}, 3))).ok(), "a charge");
+  const auto statement = StatementOf(*ledger, record.job, job.charter, LeafPem());
+  std::string text = policy::ToJson(statement).dump();
+  files.Add("statement", Join({{1}, ToBytes(AsBytes(text))}));
+  text[text.size() / 2] ^= 1;
+  files.Add("statement-changed", Join({{1}, ToBytes(AsBytes(text))}));
+  KeyFiles(files);
+  files.Add("ledger-anchor", Join({{2}, Ok(ReadFile(anchor))}));
+  Must(WriteAnchor(folder / "journal-anchor", {7, DigestFor("head")}).ok(), "an anchor");
+  files.Add("journal-anchor", Join({{2}, Ok(ReadFile(folder / "journal-anchor"))}));
+  files.Add("address", Join({{3}, ToBytes(AsBytes("[::1]:7443"))}));
+
+  const AdapterLayout layout = Ok(AdapterLayout::Make(job.base_model.shape, job.adapter));
+  cli::VerifiedAdapter adapter{job, layout, Ok(FirstAdapter(layout, record.job, 1)), DigestFor("adapter")};
+  adapter.blob.round = 1;
+  const fs::path out = folder / "out";
+  fs::create_directories(out);
+  const Status written = cli::WriteAdapterFolder(out, record, adapter, {statement});
+  if (!written.ok()) std::fprintf(stderr, "%s\n", ToString(written).c_str());
+  Must(written.ok(), "a folder is written");
+  const Bytes privacy = Ok(ReadFile(out / cli::kPrivacyFile)), chain = Ok(ReadFile(out / cli::kChainFile));
+  corpus.Add("privacy", Join({{0}, privacy}));
+  corpus.Add("privacy-torn", Join({{0}, Bytes(privacy.begin(), privacy.end() - 100)}));
+  corpus.Add("chain", Join({{1}, Sized(chain), ToBytes(AsBytes(job_file))}));
+  Evaluations(corpus);
+  v1::RoundsReply reply;
+  reply.set_job_file(job_file);
+  corpus.Add("rounds", Join({{3}, ToBytes(AsBytes(reply.SerializeAsString()))}));
+}
+
+void ModelFolders(const fs::path& root) {
+  const Corpus corpus(root, "model_folder_fuzz");
+  const std::string config =
+      R"({"architectures":["LlamaForCausalLM"],"model_type":"llama","num_hidden_layers":1,"hidden_size":8,)"
+      R"("intermediate_size":12,"num_attention_heads":2,"num_key_value_heads":1,"vocab_size":3,)"
+      R"("max_position_embeddings":64,"rms_norm_eps":1e-5,"rope_theta":10000.0,"hidden_act":"silu",)"
+      R"("tie_word_embeddings":true,"bos_token_id":1,"eos_token_id":[2,1]})";
+  const std::string layer = "model.layers.0.";
+  const std::vector<std::pair<std::string, std::vector<uint64_t>>> shapes{
+      {"model.embed_tokens.weight", {3, 8}},       {"model.norm.weight", {8}},
+      {layer + "input_layernorm.weight", {8}},     {layer + "post_attention_layernorm.weight", {8}},
+      {layer + "self_attn.q_proj.weight", {8, 8}}, {layer + "self_attn.k_proj.weight", {4, 8}},
+      {layer + "self_attn.v_proj.weight", {4, 8}}, {layer + "self_attn.o_proj.weight", {8, 8}},
+      {layer + "mlp.gate_proj.weight", {12, 8}},   {layer + "mlp.up_proj.weight", {12, 8}},
+      {layer + "mlp.down_proj.weight", {8, 12}}};
+  const Bytes zeros(12 * 8 * 4, 0);
+  std::vector<SafetensorsTensor> tensors;
+  nlohmann::ordered_json index;
+  for (const auto& [name, shape] : shapes) {
+    const size_t size = 4 * shape[0] * (shape.size() == 2 ? shape[1] : 1);
+    tensors.push_back({name, "F32", shape, ByteView(zeros).first(size)});
+    index["weight_map"][name] = "model.safetensors";
+  }
+  const Bytes weights = Ok(WriteSafetensors(tensors, {}));
+  const std::string list = index.dump();
+  corpus.Add("single", Join({Sized(AsBytes(config)), {0, 0}, weights}));
+  corpus.Add("indexed", Join({Sized(AsBytes(config)), Sized(AsBytes(list)), weights}));
+  corpus.Add("torn", Join({Sized(AsBytes(config)), {0, 0}, Bytes(weights.begin(), weights.end() - 4)}));
+}
+
 Bytes DerOf(const std::string& pem) {
   const auto certificate = Ok(crypto::Certificate::FromPem(pem));
   unsigned char* der = nullptr;
@@ -317,6 +535,11 @@ void Certificates(const fs::path& root) {
   corpus.Add("leaf.der", DerOf(leaf_pem));
   corpus.Add("chain.pem", leaf_pem + root_pem);
   corpus.Add("key.spki", site.key.Public().spki());
+  for (const Mode mode : {kPlain, kP256}) {
+    const crypto::SigningKey& key = TheWorld(mode).sites[0].key;
+    corpus.Add(fmt::format("private-{}.pem", kModeNames[mode]), key.ToPem().view());
+    corpus.Add(fmt::format("public-{}.pem", kModeNames[mode]), key.Public().ToPem());
+  }
 }
 
 // ---- The trainer's side.
@@ -375,7 +598,7 @@ int main(int argc, char** argv) {
   if (argc != 2) return 64;
   const std::filesystem::path root = argv[1];
   for (const auto make : {WorkerRounds, CoordinatorRounds, SecaggRecords, Wire, WorkerStore, Spools, Lines,
-                          Adapters, Certificates, Channels, Ggufs}) {
+                          Adapters, Released, ModelFolders, Certificates, Channels, Ggufs}) {
     make(root);
   }
   return 0;
