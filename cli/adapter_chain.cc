@@ -14,6 +14,8 @@ namespace {
 using nlohmann::ordered_json;
 
 constexpr std::string_view kFormat = "concordat-chain/1";
+/// What a job can allow for a round: attempts_per_round of configs/job.yaml.
+constexpr uint32_t kMostAttempts = 100;
 constexpr uint64_t kBlobHeaderBytes = 8 + 32 + 4 + 32 + 32 + 8;
 
 std::vector<std::string> Names(const google::protobuf::RepeatedPtrField<std::string>& names) {
@@ -41,7 +43,7 @@ std::vector<std::string> NamesAt(const nlohmann::json& json, const char* key) {
   std::vector<std::string> out;
   if (const auto it = json.find(key); it != json.end() && it->is_array()) {
     for (const auto& name : *it)
-      if (name.is_string()) out.push_back(name.get<std::string>());
+      if (name.is_string()) out.push_back(Printable(name.get<std::string>()));
   }
   return out;
 }
@@ -60,6 +62,7 @@ StatusOr<ChainRound> ReadRound(const nlohmann::json& json) {
   ChainRound round;
   ASSIGN_OR_RETURN(round.round, NumberAt(json, "round"));
   ASSIGN_OR_RETURN(round.attempt, NumberAt(json, "attempt"));
+  if (round.attempt >= kMostAttempts) return InvalidArgument("attempt: expected less than {}", kMostAttempts);
   ASSIGN_OR_RETURN(round.adapter, DigestAt(json, "adapter"));
   ASSIGN_OR_RETURN(round.parent, DigestAt(json, "parent"));
   ASSIGN_OR_RETURN(round.sum_sha256, DigestAt(json, "sum_sha256"));

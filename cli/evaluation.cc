@@ -58,7 +58,11 @@ StatusOr<Cell> CellFromJson(const nlohmann::json& json) {
     cell.bits_per_byte = json["bits_per_byte"].get<double>();
     cell.standard_error = json["standard_error"].get<double>();
   }
-  if (json.contains("rule") && json["rule"].is_number_unsigned()) cell.rule = json["rule"].get<uint32_t>();
+  if (json.contains("rule") && json["rule"].is_number_unsigned()) {
+    const auto rule = json["rule"].get<uint64_t>();
+    if (rule > std::numeric_limits<uint32_t>::max()) return InvalidArgument("cell: {} is no rule", rule);
+    cell.rule = static_cast<uint32_t>(rule);
+  }
   return cell;
 }
 
@@ -177,7 +181,7 @@ StatusOr<Evaluation> EvaluationFromJson(const nlohmann::json& json) {
   ASSIGN_OR_RETURN(e.job, Digest::FromHexText(json["job"].get<std::string>()));
   for (const auto& region : json["regions"]) {
     if (!region.is_string()) return bad("regions: expected texts");
-    e.regions.push_back(region.get<std::string>());
+    e.regions.push_back(Printable(region.get<std::string>()));
   }
   e.epsilon_charged.resize(e.regions.size(), 0);
   if (json.contains("charged") && json["charged"].is_array()) {
@@ -194,7 +198,7 @@ StatusOr<Evaluation> EvaluationFromJson(const nlohmann::json& json) {
         !row["cells"].is_array() || row["cells"].size() != e.regions.size()) {
       return bad("models: expected model and one cell for each region");
     }
-    e.models.push_back(row["model"].get<std::string>());
+    e.models.push_back(Printable(row["model"].get<std::string>()));
     Digest adapter;
     if (row.contains("adapter") && row["adapter"].is_string()) {
       ASSIGN_OR_RETURN(adapter, Digest::FromHexText(row["adapter"].get<std::string>()));
@@ -206,7 +210,8 @@ StatusOr<Evaluation> EvaluationFromJson(const nlohmann::json& json) {
       ASSIGN_OR_RETURN(e.cells.back().emplace_back(), CellFromJson(cell));
     }
   }
-  if (json.contains("name") && json["name"].is_string()) e.name = json["name"].get<std::string>();
+  if (json.contains("name") && json["name"].is_string())
+    e.name = Printable(json["name"].get<std::string>(), 63);
   return e;
 }
 

@@ -44,5 +44,22 @@ TEST(EvaluationTest, RefusesACellWithoutState) {
   EXPECT_EQ(EvaluationFromJson(json).status().code(), StatusCode::kInvalidArgument);
 }
 
+TEST(EvaluationTest, RefusesARuleThatWouldBeCutToAnother) {
+  nlohmann::json json = OneCell();
+  json["models"][0]["cells"][0]["rule"] = (uint64_t{1} << 32) + 521;
+  EXPECT_EQ(EvaluationFromJson(json).status().code(), StatusCode::kInvalidArgument);
+}
+
+TEST(EvaluationTest, NamesFromAFileCannotWriteToATerminal) {
+  nlohmann::json json = OneCell();
+  json["regions"][0] = "a\x1b[2Jb";
+  json["models"][0]["model"] = "c\nd";
+  json["name"] = "e\x07";
+  const auto read = EvaluationFromJson(json);
+  ASSERT_TRUE(read.ok());
+  for (const std::string& name : {read->regions[0], read->models[0], read->name})
+    EXPECT_TRUE(std::ranges::none_of(name, [](unsigned char c) { return c < 0x20; })) << name;
+}
+
 }  // namespace
 }  // namespace concordat::cli
