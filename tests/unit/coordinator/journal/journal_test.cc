@@ -186,9 +186,10 @@ TEST(JournalTest, GivesBackEveryKindOfBlame) {
                                  Blame::kLate};
   for (const Blame kind : kinds) records.push_back(BlameRecord{first, Worker("es"), kind});
   ASSERT_OK(OpenOrDie(dir / "journal")->Apply(records));
+  const auto loaded = OpenOrDie(dir / "journal")->Load();
+  ASSERT_OK(loaded.status());
   std::vector<Blame> back;
-  for (const BlameRecord& blame : OpenOrDie(dir / "journal")->Load().value().at(0).blames)
-    back.push_back(blame.blame);
+  for (const BlameRecord& blame : loaded->at(0).blames) back.push_back(blame.blame);
   EXPECT_EQ(back, kinds);
 }
 
