@@ -57,7 +57,8 @@ void ReadKeys(Choices& c) {
   Must(keys->size() == contents.size(), "each file gives a key of its own");
   for (const auto& [peer, key] : *keys) {
     Must(peer != self && peer.role() == Role::kWorker, "keys are with other workers");
-    const auto same = [&](const auto& other) { return other.second == key; };
+    // Clang 14 captures no structured binding.
+    const auto same = [&key = key](const auto& other) { return other.second == key; };
     Must(std::ranges::count_if(*keys, same) == 1, "no two pairs have one key");
     Must(!(key == Secret32()), "a key is not zero");
   }
