@@ -230,6 +230,14 @@ def base_model():
 """
 
 
+def job_noise(sigma):
+    """The noise_multiplier of a job for records whose price is that of `sigma`.
+
+    Loss and token counts have noise of 5z each and are priced with the gradient: z/√(1 + 2/25) is what counts.
+    """
+    return sigma * (1 + 2 / 25) ** 0.5 * 1.0001
+
+
 def manual_texts():
     subprocess.run([str(ROOT / "scripts" / "manual_texts"), str(CACHE / "text"), *REGIONS.values()], check=True,
                    stdout=sys.stderr)
