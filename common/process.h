@@ -16,6 +16,11 @@ int DaemonExitCode(const Status& status);
 /// What came of opening or checking a file or folder of this node's own: PermissionDenied, by the system or
 /// for a mode that lets others read a key, becomes InvalidArgument. No border rule has refused anything.
 Status OfOwnFile(const Status& status);
+template <typename T>
+StatusOr<T> OfOwnFile(StatusOr<T> read) {
+  if (read.ok()) return read;
+  return OfOwnFile(read.status());
+}
 
 /// As many open files as the system lets this process have: a hundred sites come with five connections each.
 /// A limit that cannot be raised stays.

@@ -52,12 +52,10 @@ struct Server::Impl {
 
 Status Server::Impl::LoadIdentity(const policy::CoordinatorConfig& config) {
   ASSIGN_OR_RETURN(charter, policy::LoadPinnedCharter(config.charter.file.string(), config.charter.hash));
-  auto chain = ReadTextFile(config.certificate, crypto::kMaxChainBytes);
-  RETURN_IF_ERROR(OfOwnFile(chain.status()));
+  ASSIGN_OR_RETURN(identity.certificate_chain,
+                   OfOwnFile(ReadTextFile(config.certificate, crypto::kMaxChainBytes)));
   RETURN_IF_ERROR(OfOwnFile(CheckPrivateFile(config.key)));
-  auto key_pem = ReadTextFile(config.key, 64 * 1024);
-  RETURN_IF_ERROR(OfOwnFile(key_pem.status()));
-  identity = {*std::move(chain), *std::move(key_pem)};
+  ASSIGN_OR_RETURN(identity.private_key, OfOwnFile(ReadTextFile(config.key, 64 * 1024)));
   auto own_key = crypto::SigningKey::FromPem(AsBytes(identity.private_key));
   if (!own_key.ok()) return Annotate(own_key.status(), config.key.string());
   key = *std::move(own_key);

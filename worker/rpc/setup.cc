@@ -128,23 +128,17 @@ sandbox::Configure ConfigureTrainer(const policy::WorkerConfig& config, const po
 
 StatusOr<WorkerSetup> LoadSetup(const std::string& config_path, Instant now) {
   WorkerSetup setup;
-  auto read = policy::LoadWorkerConfig(config_path);
-  RETURN_IF_ERROR(OfOwnFile(read.status()));
-  setup.config = *std::move(read);
+  ASSIGN_OR_RETURN(setup.config, OfOwnFile(policy::LoadWorkerConfig(config_path)));
   const policy::WorkerConfig& config = setup.config;
   ASSIGN_OR_RETURN(setup.charter,
                    policy::LoadPinnedCharter(config.charter.file.string(), config.charter.hash));
   ASSIGN_OR_RETURN(setup.policy, policy::LoadRegionPolicy(config.policy.string()));
   ASSIGN_OR_RETURN(setup.card, policy::LoadDatasetCard(config.dataset_card.string()));
-  auto chain = ReadTextFile(config.certificate, crypto::kMaxChainBytes);
-  RETURN_IF_ERROR(OfOwnFile(chain.status()));
-  setup.chain = *std::move(chain);
+  ASSIGN_OR_RETURN(setup.chain, OfOwnFile(ReadTextFile(config.certificate, crypto::kMaxChainBytes)));
   RETURN_IF_ERROR(CheckApart(config, setup.card));
   RETURN_IF_ERROR(Annotate(CheckDataset(setup.card), config.dataset_card.string() + ": path"));
   RETURN_IF_ERROR(OfOwnFile(CheckPrivateFile(config.key)));
-  auto key_pem = ReadTextFile(config.key, 1 << 16);
-  RETURN_IF_ERROR(OfOwnFile(key_pem.status()));
-  setup.key_pem = *std::move(key_pem);
+  ASSIGN_OR_RETURN(setup.key_pem, OfOwnFile(ReadTextFile(config.key, 1 << 16)));
   auto peer = policy::CheckPeer(setup.charter.charter, setup.chain, now);
   if (!peer.ok()) return Annotate(peer.status(), config.certificate.string());
   if (peer->id.role() != Role::kWorker)
@@ -156,15 +150,10 @@ StatusOr<WorkerSetup> LoadSetup(const std::string& config_path, Instant now) {
     return PermissionDenied("{}: not the key of {}", config.key.string(), config.certificate.string());
   setup.self = peer->id;
   if (!config.pairwise_keys.empty()) {
-    auto pairwise = policy::LoadPairwiseKeys(config.pairwise_keys, setup.self);
-    RETURN_IF_ERROR(OfOwnFile(pairwise.status()));
-    setup.pairwise = *std::move(pairwise);
+    ASSIGN_OR_RETURN(setup.pairwise, OfOwnFile(policy::LoadPairwiseKeys(config.pairwise_keys, setup.self)));
   }
-  const auto split_key = ReadSplitKey(setup.card.split_key);
-  RETURN_IF_ERROR(OfOwnFile(split_key.status()));
-  const auto canary_key = ReadCanaryKey(setup.card);
-  RETURN_IF_ERROR(OfOwnFile(canary_key.status()));
-  setup.secrets = {*split_key, *canary_key};
+  ASSIGN_OR_RETURN(setup.secrets.split_key, OfOwnFile(ReadSplitKey(setup.card.split_key)));
+  ASSIGN_OR_RETURN(setup.secrets.canary_key, OfOwnFile(ReadCanaryKey(setup.card)));
   ASSIGN_OR_RETURN(setup.base_model, model::HashModel(config.base_model));
   ASSIGN_OR_RETURN(const auto weights, model::OpenWeights(config.base_model));
   setup.base_shape = weights->config().shape;
