@@ -1,63 +1,37 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <fstream>
 #include <optional>
 
-#include "aggregation/initial_adapter.h"
 #include "privacy/crypto/ctr_stream.h"
 #include "privacy/crypto/hash.h"
-#include "tests/support/fake_clock.h"
 #include "tests/support/status_matchers.h"
-#include "tests/support/temp_dir.h"
-#include "tests/support/tiny_model.h"
-#include "worker/train/trainer.h"
+#include "tests/unit/worker/train/tiny_trainer.h"
 
 namespace concordat::train {
 namespace {
 
-using concordat::testing::FakeClock;
 using concordat::testing::HasStatus;
 using concordat::testing::kTinyShape;
-using concordat::testing::TempDir;
 using sandbox::UnitPrivacy;
 
-constexpr int kRecords = 60;
 constexpr uint32_t kCanaries = 32;
 
-/// A trainer with a tiny model, sixty records of twelve persons, and canaries.
-class TrainerLeakTest : public ::testing::Test {
+/// With canaries, and an adapter large enough to remember them.
+class TrainerLeakTest : public TinyTrainerTest {
  protected:
   void SetUp() override {
-    concordat::testing::WriteTinyModel(dir_ / "model.gguf");
-    std::ofstream out(dir_ / "data.jsonl");
-    for (int i = 0; i < kRecords; ++i) {
-      out << R"({"who": )" << i % 12 << R"(, "text": "Record )" << 10 + i
-          << R"( the garden keeps water under stone and bread."})"
-          << "\n";
-    }
-    out.close();
-    configure_.base_model = (dir_ / "model.gguf").string();
-    configure_.base_model_sha256 = *crypto::Sha256File(configure_.base_model);
-    configure_.dataset = (dir_ / "data.jsonl").string();
-    configure_.split_key = crypto::Sha256(AsBytes("split"));
+    TinyTrainerTest::SetUp();
     configure_.held_out_permille = 300;
     configure_.canaries = kCanaries;
     configure_.canary_key = crypto::Sha256(AsBytes("canaries"));
-    configure_.device = "cpu";
-    configure_.threads = 1;
-    configure_.dtype = 1;
     prepare_.shape = kTinyShape;
     prepare_.adapter = {16, 32, {kAllLoraTargets.begin(), kAllLoraTargets.end()}, LoraMethod::kFedIt};
     prepare_.sequence_tokens = 160;
-    task_.seed = 7;
     task_.local_steps = 150;
-    task_.batch_sequences = 8;
     task_.learning_rate = 1e-2;
-    task_.beta2 = 0.95;
     task_.gradient_clip = 1;
-    layout_ = *AdapterLayout::Make(kTinyShape, prepare_.adapter);
-    adapter_ = *InitialAdapter(*layout_, crypto::Sha256(AsBytes("seed")));
+    MakeAdapter();
   }
   /// DP-SGD with much the same number of sequences a step.
   void ProtectRecords(double noise_multiplier, double clip) {
@@ -91,15 +65,8 @@ class TrainerLeakTest : public ::testing::Test {
     return *audited;
   }
 
-  TempDir dir_;
-  FakeClock clock_;
   // Fixed: a model that knows nothing is flagged by chance, five times in a thousand with so few canaries.
   crypto::CtrRandom random_{Secret32{std::array<uint8_t, 32>{7}}};
-  sandbox::Configure configure_;
-  sandbox::Prepare prepare_;
-  sandbox::Train task_;
-  std::optional<AdapterLayout> layout_;
-  std::vector<float> adapter_;
   std::optional<Trainer> trainer_;
   sandbox::Ready ready_;
   Trainer::OnProgress quiet_ = [](const sandbox::TrainerProgress&) {};

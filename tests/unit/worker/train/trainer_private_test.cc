@@ -2,57 +2,29 @@
 
 #include <algorithm>
 #include <cmath>
-#include <fstream>
 #include <optional>
 
-#include "aggregation/initial_adapter.h"
 #include "privacy/crypto/ctr_stream.h"
 #include "privacy/crypto/hash.h"
 #include "privacy/mechanism/gradient_grid.h"
-#include "tests/support/fake_clock.h"
 #include "tests/support/status_matchers.h"
-#include "tests/support/temp_dir.h"
-#include "tests/support/tiny_model.h"
-#include "worker/train/trainer.h"
+#include "tests/unit/worker/train/tiny_trainer.h"
 
 namespace concordat::train {
 namespace {
 
-using concordat::testing::FakeClock;
 using concordat::testing::HasStatus;
 using concordat::testing::kTinyShape;
-using concordat::testing::TempDir;
 using sandbox::UnitPrivacy;
 
-constexpr int kRecords = 60;
-constexpr int kPersons = 12;
-
-/// A trainer with a tiny model and sixty records of twelve persons.
-class TrainerPrivateTest : public ::testing::Test {
+class TrainerPrivateTest : public TinyTrainerTest {
  protected:
   void SetUp() override {
-    concordat::testing::WriteTinyModel(dir_ / "model.gguf");
-    std::ofstream out(dir_ / "data.jsonl");
-    for (int i = 0; i < kRecords; ++i) {
-      out << R"({"who": )" << i % kPersons << R"(, "text": "Record )" << 10 + i
-          << R"( the garden keeps water under stone and bread."})"
-          << "\n";
-    }
-    out.close();
-    configure_.base_model = (dir_ / "model.gguf").string();
-    configure_.base_model_sha256 = *crypto::Sha256File(configure_.base_model);
-    configure_.dataset = (dir_ / "data.jsonl").string();
-    configure_.split_key = crypto::Sha256(AsBytes("split"));
+    TinyTrainerTest::SetUp();
     configure_.held_out_permille = 200;
-    configure_.device = "cpu";
-    configure_.threads = 1;  // no waiting for cores that are busy elsewhere
-    configure_.dtype = 1;
     prepare_ = {kTinyShape, {4, 8, {LoraTarget::kQ, LoraTarget::kDown}, LoraMethod::kFfa}, 64};
-    task_.seed = 7;
     task_.local_steps = 2;
-    task_.batch_sequences = 8;
     task_.learning_rate = 3e-3;
-    task_.beta2 = 0.95;
     task_.gradient_clip = 1e-9;  // not used: with it nothing would move but by noise
     task_.privacy = UnitPrivacy{.unit = UnitPrivacy::Unit::kRecord,
                                 .clip = 1,
@@ -62,8 +34,7 @@ class TrainerPrivateTest : public ::testing::Test {
                                 .metrics_noise_multiplier = 2,
                                 .loss_bound = 60,  // random weights: more than a trained model's
                                 .delta = 1e-5};
-    layout_ = *AdapterLayout::Make(kTinyShape, prepare_.adapter);
-    adapter_ = *InitialAdapter(*layout_, crypto::Sha256(AsBytes("seed")));
+    MakeAdapter();
   }
 
   StatusOr<Trainer::Round> Round(RandomSource& random) {
@@ -79,13 +50,6 @@ class TrainerPrivateTest : public ::testing::Test {
     return Round(random);
   }
 
-  TempDir dir_;
-  FakeClock clock_;
-  sandbox::Configure configure_;
-  sandbox::Prepare prepare_;
-  sandbox::Train task_;
-  std::optional<AdapterLayout> layout_;
-  std::vector<float> adapter_;
   std::vector<sandbox::TrainerProgress> heard_;
 };
 
