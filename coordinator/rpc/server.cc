@@ -18,7 +18,8 @@ namespace {
 
 constexpr int kMaxMessageBytes = 4 << 20;
 constexpr int kMaxThreads = 512;
-constexpr size_t kMaxBufferBytes = size_t{64} << 20;
+/// 160 KiB for each of kMaxSites: gRPC reads less at a time when it comes near.
+constexpr size_t kMaxBufferBytes = size_t{16} << 20;
 constexpr int kMaxStreams = 128;  // of one connection
 constexpr std::chrono::seconds kShutdownTime{5};
 constexpr int kHandshakeMs = 10'000;
