@@ -148,6 +148,10 @@ TEST(JobTest, ACoreAdapterTravelsAsItsCoresAndLeavesAsAPeftFolder) {
   const Ran pull = federation.Concordat({"adapter", "pull", job, "--out", adapter});
   ASSERT_EQ(pull.code, 0) << pull.err;
   EXPECT_EQ(federation.Concordat({"adapter", "verify", adapter}).code, 0);
+  ASSERT_OK_AND_ASSIGN(const std::string card, ReadTextFile(adapter + "/README.md"));
+  EXPECT_NE(card.find("rank 4 (a trained core of 4 × 4 between public random factors), trained together"),
+            std::string::npos)
+      << card;
   const Ran inspect = federation.Concordat({"adapter", "inspect", adapter});
   ASSERT_EQ(inspect.code, 0) << inspect.err;
   const json tensors = json::parse(inspect.out).at("tensors");
