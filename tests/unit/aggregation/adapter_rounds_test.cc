@@ -289,9 +289,12 @@ TEST_F(AdapterBlobTest, LayoutDigestTellsShapesAndSpecsApart) {
 
 // Blobs and journals that exist name these.
 TEST_F(AdapterBlobTest, LayoutDigestsStayWhatTheyAre) {
-  EXPECT_EQ(LayoutDigest(Layout(LoraMethod::kFedIt)).hex(), "48486e33fc9b35c40d6d59a9c4fdd514d0252ef0d10eeb4cee265e10a0c4b5d1");
-  EXPECT_EQ(LayoutDigest(Layout(LoraMethod::kFfa)).hex(), "317088cc19a898b9a66644c271ecac7eb330b1d8e988281e26824b8840398c36");
-  EXPECT_EQ(LayoutDigest(Layout(LoraMethod::kCore)).hex(), "e5ae84d783df70cc77c2becffadfe87ab74bf061b6496a3a4bffdbfada4fc4a0");
+  EXPECT_EQ(LayoutDigest(Layout(LoraMethod::kFedIt)).hex(),
+            "48486e33fc9b35c40d6d59a9c4fdd514d0252ef0d10eeb4cee265e10a0c4b5d1");
+  EXPECT_EQ(LayoutDigest(Layout(LoraMethod::kFfa)).hex(),
+            "317088cc19a898b9a66644c271ecac7eb330b1d8e988281e26824b8840398c36");
+  EXPECT_EQ(LayoutDigest(Layout(LoraMethod::kCore)).hex(),
+            "e5ae84d783df70cc77c2becffadfe87ab74bf061b6496a3a4bffdbfada4fc4a0");
 }
 
 }  // namespace

@@ -98,7 +98,8 @@ TEST(PeftTest, AWrittenCoreHasTheSameBitsOnEveryMachine) {
     // Fractions of many bits, so that every product is rounded.
     values[i] = static_cast<float>((i + 1) * 2654435761U % 1000003) / 777777.0F - 0.6F;
   }
-  EXPECT_EQ(crypto::Sha256(*PeftWeights(layout, values)).hex(), "15b078ec7014174d73bf9cb7185e0c3b2924f0477ba0dd63613d7fc395fc4395");
+  EXPECT_EQ(crypto::Sha256(*PeftWeights(layout, values)).hex(),
+            "15b078ec7014174d73bf9cb7185e0c3b2924f0477ba0dd63613d7fc395fc4395");
 }
 
 TEST(PeftTest, RefusesACoreWithAValueThatIsNotFinite) {
