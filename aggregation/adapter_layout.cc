@@ -1,6 +1,8 @@
 #include "aggregation/adapter_layout.h"
 
+#include <algorithm>
 #include <cmath>
+#include <span>
 
 namespace concordat {
 namespace {
@@ -12,6 +14,7 @@ constexpr uint32_t kMaxHeadDim = 4096;
 constexpr uint32_t kMaxRank = 256;
 constexpr uint64_t kMaxElements = uint64_t{1} << 31;
 
+constexpr std::array<std::string_view, 3> kMethods = {"fedit", "ffa", "core"};
 constexpr std::array<std::string_view, 7> kNames = {"q_proj",    "k_proj",  "v_proj",   "o_proj",
                                                     "gate_proj", "up_proj", "down_proj"};
 constexpr std::array<std::string_view, 7> kModules = {
@@ -28,7 +31,7 @@ Status CheckSpec(const LoraSpec& spec) {
   if (!std::isfinite(spec.alpha) || spec.alpha <= 0) {
     return InvalidArgument("alpha: expected a positive finite number, got {}", spec.alpha);
   }
-  if (spec.method != LoraMethod::kFedIt && spec.method != LoraMethod::kFfa) {
+  if (static_cast<size_t>(spec.method) >= kMethods.size()) {
     return InvalidArgument("method: unknown value {}", static_cast<int>(spec.method));
   }
   if (spec.targets.empty()) return InvalidArgument("targets: expected at least one");
@@ -43,6 +46,29 @@ Status CheckSpec(const LoraSpec& spec) {
     }
   }
   return OkStatus();
+}
+
+/// A and B have orthonormal rows and columns: no more of them than the layer is wide.
+Status CheckCoreRank(const ModelShape& shape, const LoraSpec& spec) {
+  for (const LoraTarget target : spec.targets) {
+    const uint64_t width =
+        std::min(AdapterLayout::InWidth(shape, target), AdapterLayout::OutWidth(shape, target));
+    if (spec.rank > width) {
+      return InvalidArgument("rank: with method core {} takes at most {}, its narrower side, got {}",
+                             LoraTargetName(target), width, spec.rank);
+    }
+  }
+  return OkStatus();
+}
+
+std::span<const LoraFactor> FactorsOf(LoraMethod method) {
+  static constexpr std::array kFactors = {LoraFactor::kA, LoraFactor::kB, LoraFactor::kR};
+  return std::span(kFactors).first(method == LoraMethod::kCore ? 3 : 2);
+}
+
+bool IsTrained(LoraMethod method, LoraFactor factor) {
+  if (method == LoraMethod::kCore) return factor == LoraFactor::kR;
+  return factor == LoraFactor::kB || method == LoraMethod::kFedIt;
 }
 
 }  // namespace
@@ -77,11 +103,11 @@ StatusOr<LoraTarget> ParseLoraTarget(std::string_view name) {
 
 std::string_view LoraTargetModule(LoraTarget target) { return kModules.at(static_cast<size_t>(target)); }
 
-std::string_view LoraMethodName(LoraMethod method) { return method == LoraMethod::kFedIt ? "fedit" : "ffa"; }
+std::string_view LoraMethodName(LoraMethod method) { return kMethods.at(static_cast<size_t>(method)); }
 
 std::string AdapterTensor::PeftName() const {
   return fmt::format("base_model.model.model.layers.{}.{}.lora_{}.weight", layer, LoraTargetModule(target),
-                     is_b ? 'B' : 'A');
+                     "ABR"[static_cast<size_t>(factor)]);
 }
 
 uint64_t AdapterLayout::InWidth(const ModelShape& shape, LoraTarget target) {
@@ -113,19 +139,20 @@ uint64_t AdapterLayout::OutWidth(const ModelShape& shape, LoraTarget target) {
 StatusOr<AdapterLayout> AdapterLayout::Make(const ModelShape& shape, const LoraSpec& spec) {
   RETURN_IF_ERROR(CheckModelShape(shape));
   RETURN_IF_ERROR(CheckSpec(spec));
+  if (spec.method == LoraMethod::kCore) RETURN_IF_ERROR(CheckCoreRank(shape, spec));
   AdapterLayout layout;
   layout.shape_ = shape;
   layout.spec_ = spec;
   for (uint32_t layer = 0; layer < shape.layers; ++layer) {
     for (const LoraTarget target : spec.targets) {
-      for (const bool is_b : {false, true}) {
+      for (const LoraFactor factor : FactorsOf(spec.method)) {
         AdapterTensor t;
         t.layer = layer;
         t.target = target;
-        t.is_b = is_b;
-        t.rows = is_b ? OutWidth(shape, target) : spec.rank;
-        t.cols = is_b ? spec.rank : InWidth(shape, target);
-        t.trained = is_b || spec.method == LoraMethod::kFedIt;
+        t.factor = factor;
+        t.rows = factor == LoraFactor::kB ? OutWidth(shape, target) : spec.rank;
+        t.cols = factor == LoraFactor::kA ? InWidth(shape, target) : spec.rank;
+        t.trained = IsTrained(spec.method, factor);
         t.offset = layout.adapter_elements_;
         t.delta_offset = t.trained ? layout.delta_elements_ : 0;
         layout.adapter_elements_ += t.elements();

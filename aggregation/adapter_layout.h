@@ -41,10 +41,20 @@ Status CheckModelShape(const ModelShape& shape);
 /// Which factors a job trains and sends. Federated LoRA methods by what leaves a site:
 ///   kFedIt  A and B (Zhang et al. 2024, FedIT): exact only in the limit of small steps
 ///   kFfa    B; A stays at its public initial value (Sun et al. 2024, FFA-LoRA): exact under sums
-enum class LoraMethod : uint8_t { kFedIt, kFfa };
+///   kCore   R alone, rank × rank, between A and B that stay at their public initial values (Bałazy et al.
+///           2024, LoRA-XS; Ponkshe et al. 2024, LoRA-SB): exact under sums. Those two take A and B from the
+///           weights and from a gradient; ours are random (docs/decisions/0015-core-adapter.md)
+enum class LoraMethod : uint8_t { kFedIt, kFfa, kCore };
+inline constexpr std::array<LoraMethod, 3> kAllLoraMethods = {LoraMethod::kFedIt, LoraMethod::kFfa,
+                                                              LoraMethod::kCore};
+/// "fedit", "ffa", "core": what job files and region policies say.
 std::string_view LoraMethodName(LoraMethod method);
 
-/// Shape of an adapter. y = W0·x + (alpha/rank)·B·A·x, A: rank × in, B: out × rank.
+/// The matrices of one linear layer's adapter.
+enum class LoraFactor : uint8_t { kA, kB, kR };
+
+/// Shape of an adapter. y = W0·x + (alpha/rank)·B·A·x, A: rank × in, B: out × rank; with method core
+/// y = W0·x + (alpha/rank)·B·R·A·x, R: rank × rank.
 struct LoraSpec {
   uint32_t rank = 0;
   double alpha = 0;
@@ -58,24 +68,25 @@ struct LoraSpec {
 struct AdapterTensor {
   uint32_t layer = 0;
   LoraTarget target{};
-  bool is_b = false;
-  uint64_t rows = 0;          // A: rank, B: out
-  uint64_t cols = 0;          // A: in, B: rank
+  LoraFactor factor = LoraFactor::kA;
+  uint64_t rows = 0;          // A: rank, B: out, R: rank
+  uint64_t cols = 0;          // A: in, B: rank, R: rank
   uint64_t offset = 0;        // element offset in the flat vector of the adapter
   bool trained = true;        // part of the delta that leaves a site
   uint64_t delta_offset = 0;  // element offset in the flat delta, when trained
   uint64_t elements() const { return rows * cols; }
-  /// PEFT's key: "base_model.model.model.layers.3.self_attn.q_proj.lora_A.weight".
+  /// PEFT's key: "base_model.model.model.layers.3.self_attn.q_proj.lora_A.weight". PEFT has no lora_R: that
+  /// name is for messages only.
   std::string PeftName() const;
 };
 
 /// Where each weight of an adapter is in the two flat f32 vectors used everywhere: the *adapter* (all
-/// factors) and the *delta* (those that are trained and leave). Order: layer, then target, then A before B;
-/// row-major.
+/// factors) and the *delta* (those that are trained and leave). Order: layer, then target, then A, B and,
+/// with method core, R; row-major.
 class AdapterLayout {
  public:
-  /// InvalidArgument on a zero or absurd dimension, no target, a repeated target, rank outside 1..256, or
-  /// more than 2^31 elements.
+  /// InvalidArgument on a zero or absurd dimension, no target, a repeated target, rank outside 1..256, a core
+  /// whose rank exceeds a target's input or output width, or more than 2^31 elements.
   static StatusOr<AdapterLayout> Make(const ModelShape& shape, const LoraSpec& spec);
 
   const ModelShape& shape() const { return shape_; }

@@ -43,14 +43,14 @@ double Dot(const double* a, const double* b, size_t n) {
 // Rows that are close to Gaussian: a sum of four 16-bit numbers, exact in integers, where a library's log and
 // cosine would differ between machines. Then Gram–Schmidt, each row twice (Giraud et al. 2005: twice is
 // enough).
-void FillOrthonormal(std::span<const uint64_t> words, uint64_t rows, uint64_t cols, std::span<float> out) {
+void FillOrthonormal(std::span<const uint64_t> words, uint64_t rows, uint64_t cols, double row_norm,
+                     std::span<float> out) {
   std::vector<double> m(rows * cols);
   for (size_t i = 0; i < m.size(); ++i) {
     const uint64_t w = words[i];
     const uint64_t sum = (w & 0xffff) + ((w >> 16) & 0xffff) + ((w >> 32) & 0xffff) + (w >> 48);
     m[i] = static_cast<double>(static_cast<int64_t>(sum) - 2 * 0xffff) * 0x1p-16;
   }
-  const double row_norm = 1 / std::sqrt(3.0);
   for (uint64_t r = 0; r < rows; ++r) {
     double* row = m.data() + r * cols;
     for (int pass = 0; pass < 2; ++pass)
@@ -67,23 +67,38 @@ void FillOrthonormal(std::span<const uint64_t> words, uint64_t rows, uint64_t co
   }
 }
 
+void FillOrthonormalColumns(std::span<const uint64_t> words, uint64_t rows, uint64_t cols,
+                            std::span<float> out) {
+  const double norm = std::sqrt(static_cast<double>(rows) / static_cast<double>(cols));
+  std::vector<float> columns(out.size());
+  FillOrthonormal(words, cols, rows, norm, columns);
+  for (uint64_t r = 0; r < rows; ++r)
+    for (uint64_t c = 0; c < cols; ++c) out[r * cols + c] = columns[c * rows + r];
+}
+
 }  // namespace
 
 StatusOr<std::vector<float>> InitialAdapter(const AdapterLayout& layout, const Digest& seed) {
   std::vector<float> out(layout.adapter_elements(), 0.0F);
   crypto::CtrStream stream(Secret32(std::span<const uint8_t, 32>(seed.bytes)));
+  const LoraMethod method = layout.spec().method;
   for (const AdapterTensor& tensor : layout.tensors()) {
-    if (tensor.is_b) continue;
+    const bool core_b = method == LoraMethod::kCore && tensor.factor == LoraFactor::kB;
+    if (tensor.factor != LoraFactor::kA && !core_b) continue;
     const std::span<float> weights(out.data() + tensor.offset, tensor.elements());
     const std::vector<uint64_t> words = Words(stream, tensor);
-    if (layout.spec().method != LoraMethod::kFfa) {
+    if (core_b) {
+      FillOrthonormalColumns(words, tensor.rows, tensor.cols, weights);
+      continue;
+    }
+    if (method == LoraMethod::kFedIt) {
       FillUniform(words, tensor.cols, weights);
       continue;
     }
     if (tensor.rows > tensor.cols)
       return InvalidArgument("initial adapter: {} cannot have {} orthonormal rows of {} columns",
                              tensor.PeftName(), tensor.rows, tensor.cols);
-    FillOrthonormal(words, tensor.rows, tensor.cols, weights);
+    FillOrthonormal(words, tensor.rows, tensor.cols, 1 / std::sqrt(3.0), weights);
   }
   return out;
 }

@@ -19,18 +19,64 @@ constexpr uint64_t kMaxWeightsBytes = uint64_t{1} << 34;
 constexpr uint64_t kGgufAlignment = 32;
 constexpr uint32_t kGgufU32 = 4, kGgufF32 = 6, kGgufString = 8;
 
-/// The adapter with alpha/r folded into every B: what leaves this program.
-StatusOr<std::vector<float>> FoldScale(const AdapterLayout& layout, std::span<const float> adapter) {
+/// An adapter of two factors a layer whose scale is 1: what leaves this program.
+struct Folded {
+  AdapterLayout layout;
+  std::vector<float> values;
+};
+
+/// out = scale·B·R. Products of two f32 are exact in f64 and each sum has its one order, so that the bits are
+/// the same on every machine and whoever verifies an exported folder can make it again.
+void FoldCore(const AdapterTensor& b, const AdapterTensor& r, double scale, std::span<const float> adapter,
+              float* out) {
+  std::vector<double> row(r.cols);
+  for (uint64_t i = 0; i < b.rows; ++i) {
+    std::fill(row.begin(), row.end(), 0.0);
+    for (uint64_t k = 0; k < r.rows; ++k) {
+      const double weight = adapter[b.offset + i * b.cols + k];
+      const float* from = adapter.data() + r.offset + k * r.cols;
+      for (uint64_t j = 0; j < r.cols; ++j) row[j] += weight * static_cast<double>(from[j]);
+    }
+    for (uint64_t j = 0; j < r.cols; ++j) *out++ = static_cast<float>(scale * row[j]);
+  }
+}
+
+/// A and scale·B·R of each layer.
+StatusOr<Folded> FoldCores(const AdapterLayout& layout, std::span<const float> adapter) {
+  LoraSpec spec = layout.spec();
+  spec.method = LoraMethod::kFedIt;
+  ASSIGN_OR_RETURN(AdapterLayout plain, AdapterLayout::Make(layout.shape(), spec));
+  std::vector<float> out(plain.adapter_elements());
+  const std::vector<AdapterTensor>& from = layout.tensors();
+  for (size_t i = 0; 3 * i < from.size(); ++i) {
+    const AdapterTensor &a = from[3 * i], &b = from[3 * i + 1], &r = from[3 * i + 2];
+    std::copy_n(adapter.begin() + static_cast<ptrdiff_t>(a.offset), a.elements(),
+                out.begin() + static_cast<ptrdiff_t>(plain.tensors()[2 * i].offset));
+    FoldCore(b, r, spec.scale(), adapter, out.data() + plain.tensors()[2 * i + 1].offset);
+  }
+  return Folded{std::move(plain), std::move(out)};
+}
+
+/// \p adapter with alpha/r, and R where there is one, folded into every B.
+StatusOr<Folded> Fold(const AdapterLayout& layout, std::span<const float> adapter) {
   if (adapter.size() != layout.adapter_elements()) {
     return InvalidArgument("adapter: expected {} elements, got {}", layout.adapter_elements(),
                            adapter.size());
   }
+  const bool core = layout.spec().method == LoraMethod::kCore;
+  Folded out{layout, {}};
+  if (core) {
+    ASSIGN_OR_RETURN(out, FoldCores(layout, adapter));
+  } else {
+    out.values.assign(adapter.begin(), adapter.end());
+  }
   const auto scale = static_cast<float>(layout.spec().scale());
-  std::vector<float> out(adapter.begin(), adapter.end());
-  for (const AdapterTensor& t : layout.tensors()) {
+  for (const AdapterTensor& t : out.layout.tensors()) {
     for (uint64_t i = t.offset; i < t.offset + t.elements(); ++i) {
-      if (t.is_b) out[i] *= scale;
-      if (!std::isfinite(out[i])) return InvalidArgument("tensor '{}': a value is not finite", t.PeftName());
+      if (t.factor == LoraFactor::kB && !core) out.values[i] *= scale;
+      if (!std::isfinite(out.values[i])) {
+        return InvalidArgument("tensor '{}': a value is not finite", t.PeftName());
+      }
     }
   }
   return out;
@@ -182,12 +228,12 @@ std::string GgufName(const AdapterTensor& t) {
   static constexpr std::array<std::string_view, 7> kModules = {"attn_q",   "attn_k", "attn_v",  "attn_output",
                                                                "ffn_gate", "ffn_up", "ffn_down"};
   return fmt::format("blk.{}.{}.weight.lora_{}", t.layer, kModules.at(static_cast<size_t>(t.target)),
-                     t.is_b ? 'b' : 'a');
+                     t.factor == LoraFactor::kB ? 'b' : 'a');
 }
 
 /// Row of the file's tensor at `row` of ours: llama.cpp interleaves the two halves of each head of q and k.
 uint64_t GgufRow(const AdapterTensor& t, uint32_t head_dim, uint64_t row) {
-  if (!t.is_b || (t.target != LoraTarget::kQ && t.target != LoraTarget::kK)) return row;
+  if (t.factor != LoraFactor::kB || (t.target != LoraTarget::kQ && t.target != LoraTarget::kK)) return row;
   const uint64_t in_head = row % head_dim, half = in_head / (head_dim / 2), pair = in_head % (head_dim / 2);
   return row - in_head + 2 * pair + half;
 }
@@ -223,13 +269,14 @@ std::string PeftConfig(const AdapterLayout& layout, std::string_view base_model)
 }
 
 StatusOr<Bytes> PeftWeights(const AdapterLayout& layout, std::span<const float> adapter) {
-  ASSIGN_OR_RETURN(const std::vector<float> folded, FoldScale(layout, adapter));
+  ASSIGN_OR_RETURN(const Folded folded, Fold(layout, adapter));
   std::vector<SafetensorsTensor> tensors;
-  for (const AdapterTensor& t : layout.tensors()) {
-    tensors.push_back({t.PeftName(),
-                       "F32",
-                       {t.rows, t.cols},
-                       {reinterpret_cast<const uint8_t*>(folded.data() + t.offset), t.elements() * 4}});
+  for (const AdapterTensor& t : folded.layout.tensors()) {
+    tensors.push_back(
+        {t.PeftName(),
+         "F32",
+         {t.rows, t.cols},
+         {reinterpret_cast<const uint8_t*>(folded.values.data() + t.offset), t.elements() * 4}});
   }
   return WriteSafetensors(tensors, {});
 }
@@ -286,11 +333,11 @@ StatusOr<PeftAdapter> ReadPeftFolder(const std::filesystem::path& folder, const 
 
 StatusOr<Bytes> GgufAdapter(const AdapterLayout& layout, std::span<const float> adapter,
                             std::string_view name) {
-  ASSIGN_OR_RETURN(const std::vector<float> folded, FoldScale(layout, adapter));
+  ASSIGN_OR_RETURN(const Folded folded, Fold(layout, adapter));
   GgufWriter w;
   w.Put<uint32_t>(0x46554747);  // "GGUF"
   w.Put<uint32_t>(3);
-  w.Put<uint64_t>(layout.tensors().size());
+  w.Put<uint64_t>(folded.layout.tensors().size());
   w.Put<uint64_t>(7);
   w.Pair("general.architecture", "llama");
   w.Pair("general.type", "adapter");
@@ -300,7 +347,7 @@ StatusOr<Bytes> GgufAdapter(const AdapterLayout& layout, std::span<const float> 
   w.Pair("adapter.type", "lora");
   w.Pair("adapter.lora.alpha", static_cast<float>(layout.spec().rank));
   uint64_t position = 0;
-  for (const AdapterTensor& t : layout.tensors()) {
+  for (const AdapterTensor& t : folded.layout.tensors()) {
     w.Text(GgufName(t));
     w.Put<uint32_t>(2);
     w.Put<uint64_t>(t.cols);
@@ -311,12 +358,12 @@ StatusOr<Bytes> GgufAdapter(const AdapterLayout& layout, std::span<const float> 
   }
   w.Align();
   w.bytes().reserve(w.bytes().size() + position);
-  for (const AdapterTensor& t : layout.tensors()) {
+  for (const AdapterTensor& t : folded.layout.tensors()) {
     const size_t start = w.bytes().size();
     w.bytes().resize(start + t.elements() * 4);
     for (uint64_t row = 0; row < t.rows; ++row) {
       std::memcpy(w.bytes().data() + start + GgufRow(t, layout.shape().head_dim, row) * t.cols * 4,
-                  folded.data() + t.offset + row * t.cols, t.cols * 4);
+                  folded.values.data() + t.offset + row * t.cols, t.cols * 4);
     }
     w.Align();
   }

@@ -26,18 +26,21 @@ struct PeftAdapter {
 /// Text of adapter_config.json: uniform r, lora_alpha = r, use_rslora false, no dropout, no bias.
 std::string PeftConfig(const AdapterLayout& layout, std::string_view base_model);
 
-/// Bytes of adapter_model.safetensors (f32). The scale alpha/r is folded into B, so that readers which treat
-/// alpha differently still agree; exact when the scale is a power of two. InvalidArgument on a wrong size or
-/// a value that is not finite.
+/// Bytes of adapter_model.safetensors (f32): lora_A and lora_B, whatever the method. The scale alpha/r is
+/// folded into B, so that readers which treat alpha differently still agree; exact when the scale is a power
+/// of two. A core's lora_B is scale·B·R, summed in f64 and rounded once: the same bits everywhere.
+/// InvalidArgument on a wrong size or a value that is not finite.
 StatusOr<Bytes> PeftWeights(const AdapterLayout& layout, std::span<const float> adapter);
 
 /// Writes both files into `folder`, which is made when absent. Each file is replaced atomically.
 Status WritePeftFolder(const std::filesystem::path& folder, const AdapterLayout& layout,
                        std::span<const float> adapter, std::string_view base_model);
 
-/// Reads the two files' contents for a model of `shape`. The layout's method is FedIT: a file does not say.
-/// InvalidArgument, naming the field or tensor, for what is missing, extra, of another shape or not finite,
-/// and for whatever would change the adapter's meaning (rslora, DoRA, bias, patterns, modules to save, …).
+/// Reads the two files' contents for a model of `shape`. The layout's method is FedIT: a file does not say,
+/// and a core's R cannot be had back from the product (nobody needs it: jobs go on from blobs, not from
+/// folders). InvalidArgument, naming the field or tensor, for what is missing, extra, of another shape or not
+/// finite, and for whatever would change the adapter's meaning (rslora, DoRA, bias, patterns, modules to
+/// save, …).
 StatusOr<PeftAdapter> ReadPeft(std::string_view config, ByteView weights, const ModelShape& shape);
 
 /// ReadPeft on a folder's two files.

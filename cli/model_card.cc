@@ -91,9 +91,13 @@ std::string Regions(const ReleasedPrivacy& privacy) {
 std::string ModelCard(const ReleasedPrivacy& privacy, bool merged) {
   const policy::JobSpec& job = privacy.job;
   const std::string base = Escape(job.base_model.name);
+  const std::string core =
+      job.adapter.method != LoraMethod::kCore
+          ? ""
+          : fmt::format(" (a trained core of {0} × {0} between public random factors)", job.adapter.rank);
   const std::string what =
-      merged ? fmt::format("{} with a LoRA adapter of rank {} added to it", base, job.adapter.rank)
-             : fmt::format("A LoRA adapter for {}, rank {}", base, job.adapter.rank);
+      merged ? fmt::format("{} with a LoRA adapter of rank {}{} added to it", base, job.adapter.rank, core)
+             : fmt::format("A LoRA adapter for {}, rank {}{}", base, job.adapter.rank, core);
   return FrontMatter(job, merged) + "# " + Escape(job.name) + "\n\n" + what +
          fmt::format(
              ", trained together by {} regions in {} rounds with Concordat: no record left its region. The "

@@ -112,7 +112,7 @@ class Federation:
         (home / "policy.yaml").write_text(f"""submitters: [spiffe://de.example/operator/admin]
 base_models:
   - {{sha256: {sha256(MODEL)}, license: Apache-2.0}}
-adapters: {{methods: [fedit, ffa], targets: [q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj], max_rank: 16}}
+adapters: {{methods: [fedit, ffa, core], targets: [q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj], max_rank: 256}}
 cohort: {{min_sites: 3, min_survivors: 3, min_honest: 2, min_colluding: 1, max_attempts_per_round: 5}}
 privacy:
   max_clip: 1000

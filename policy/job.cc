@@ -40,8 +40,7 @@ void ReadBaseModel(YamlMap map, JobSpec::BaseModel* out) {
 }
 
 void ReadAdapter(YamlMap map, LoraSpec* out) {
-  static constexpr LoraMethod kMethods[] = {LoraMethod::kFedIt, LoraMethod::kFfa};
-  out->method = kMethods[map.Choice("method", {"fedit", "ffa"})];
+  out->method = kAllLoraMethods[map.Choice("method", {"fedit", "ffa", "core"})];
   out->rank = Whole(map, "rank", 1, 256);
   out->alpha = map.Number("alpha", 1e-3, 1e4);
   out->targets = ReadList<LoraTarget>(map, "targets", 1, kAllLoraTargets.size(), ParseLoraTarget);

@@ -52,7 +52,7 @@ Status Train(const Flags& flags, const concordat::model::WeightSource& source, c
   std::vector<float> adapter(engine->layout().adapter_elements(), 0.0F);
   for (const concordat::AdapterTensor& t : engine->layout().tensors()) {
     // Only that A is not zero matters here; a job draws it from its seed.
-    for (uint64_t i = 0; !t.is_b && i < t.elements(); ++i) {
+    for (uint64_t i = 0; t.factor == concordat::LoraFactor::kA && i < t.elements(); ++i) {
       adapter[t.offset + i] =
           0.02F * (static_cast<float>((t.offset + i) * 2654435761U % 1009) / 504.5F - 1.0F);
     }

@@ -11,12 +11,17 @@ namespace {
 
 constexpr ModelShape kShape{1, 8, 12, 2, 1, 4};
 
-void ReadBlob(ByteView bytes) {
-  static const AdapterLayout layout =
-      AdapterLayout::Make(kShape, {1, 2, {LoraTarget::kQ, LoraTarget::kV}, LoraMethod::kFedIt}).value();
+AdapterLayout LayoutOf(LoraMethod method) {
+  return AdapterLayout::Make(kShape, {1, 2, {LoraTarget::kQ, LoraTarget::kV}, method}).value();
+}
+
+void ReadBlob(ByteView bytes, const AdapterLayout& layout) {
   const auto blob = DecodeAdapterBlob(bytes, layout);
   if (!blob.ok()) return;
   Must(EncodeAdapterBlob(*blob) == ToBytes(bytes), "a blob is what EncodeAdapterBlob writes");
+  const auto weights = PeftWeights(layout, blob->weights);
+  if (!weights.ok()) return;  // a product or scale that takes a weight out of range
+  Must(ReadPeft(PeftConfig(layout, "m"), *weights, kShape).ok(), "an exported adapter can be read");
 }
 
 void ReadFolder(Choices c) {
@@ -35,7 +40,10 @@ void ReadFolder(Choices c) {
 }  // namespace concordat::fuzz
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  concordat::fuzz::ReadBlob({data, size});
+  static const auto fedit = concordat::fuzz::LayoutOf(concordat::LoraMethod::kFedIt);
+  static const auto core = concordat::fuzz::LayoutOf(concordat::LoraMethod::kCore);
+  concordat::fuzz::ReadBlob({data, size}, fedit);
+  concordat::fuzz::ReadBlob({data, size}, core);
   concordat::fuzz::ReadFolder(concordat::fuzz::Choices(data, size));
   return 0;
 }

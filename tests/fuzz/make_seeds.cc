@@ -345,6 +345,13 @@ void Adapters(const fs::path& root) {
   corpus.Add("blob", EncodeAdapterBlob(blob));
   const std::string config = PeftConfig(layout, "tiny");
   corpus.Add("peft", Join({Sized(AsBytes(config)), Ok(PeftWeights(layout, weights))}));
+  LoraSpec core_spec = spec;
+  core_spec.method = LoraMethod::kCore;
+  const AdapterLayout core = Ok(AdapterLayout::Make(shape, core_spec));
+  std::vector<float> cores(core.adapter_elements());
+  for (size_t i = 0; i < cores.size(); ++i) cores[i] = static_cast<float>(i) / 8 - 1;
+  corpus.Add("blob-core",
+             EncodeAdapterBlob({DigestFor("job"), 2, DigestFor("parent"), LayoutDigest(core), cores}));
 
   const Corpus tensors(root, "safetensors_fuzz");
   tensors.Add("adapter", Ok(PeftWeights(layout, weights)));
@@ -561,7 +568,8 @@ void Channels(const fs::path& root) {
       private_train,
       Evaluate{true, 10, std::nullopt},
       Evaluate{false, 0, UnitBounds{UnitPrivacy::Unit::kRecord, 100, 8, 16}},
-      Stop{}};
+      Stop{},
+      Prepare{{1, 8, 12, 2, 1, 4}, {1, 2, {LoraTarget::kQ}, LoraMethod::kCore}, 64}};
   for (size_t i = 0; i < to.size(); ++i) corpus.Add(fmt::format("to-{}", i), Encode(to[i]));
   const std::vector<FromTrainer> from{Ready{Ready::Lockdown::kFull, {1, 8, 12, 2, 1, 4}, 10, 2, 4000},
                                       Prepared{},

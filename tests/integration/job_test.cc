@@ -131,6 +131,38 @@ TEST(JobTest, AFederationOfP256KeysMakesAnAdapterThatVerifies) {
   }
 }
 
+// Small matrices travel, and what leaves the command is an adapter as any other: it verifies, every format
+// can be had of it, and regions evaluate it.
+TEST(JobTest, ACoreAdapterTravelsAsItsCoresAndLeavesAsAPeftFolder) {
+  Federation federation;
+  federation.Start();
+  JobOptions options;
+  options.method = "core";
+  const std::string job = federation.Submit(federation.WriteJob(options));
+  auto watch = federation.WatchJob(job);
+  ASSERT_EQ(watch.End(), 0) << watch.last().dump(2);
+  EXPECT_EQ(watch.last().at("state"), "done");
+  ASSERT_EQ(watch.last().at("rounds").size(), 2u);
+  for (const json& round : watch.last().at("rounds")) EXPECT_EQ(round.at("survivors").size(), 3u);
+  const std::string adapter = (federation.root() / "adapter").string();
+  const Ran pull = federation.Concordat({"adapter", "pull", job, "--out", adapter});
+  ASSERT_EQ(pull.code, 0) << pull.err;
+  EXPECT_EQ(federation.Concordat({"adapter", "verify", adapter}).code, 0);
+  ASSERT_OK_AND_ASSIGN(const std::string card, ReadTextFile(adapter + "/README.md"));
+  EXPECT_NE(card.find("rank 4 (a trained core of 4 × 4 between public random factors), trained together"),
+            std::string::npos)
+      << card;
+  const Ran inspect = federation.Concordat({"adapter", "inspect", adapter});
+  ASSERT_EQ(inspect.code, 0) << inspect.err;
+  const json tensors = json::parse(inspect.out).at("tensors");
+  ASSERT_EQ(tensors.size(), 2u * 3);
+  for (const json& tensor : tensors) EXPECT_GT(tensor.at("norm_update"), 0);
+  const std::string gguf = (federation.root() / "adapter.gguf").string();
+  EXPECT_EQ(federation.Concordat({"adapter", "export", adapter, "--format", "gguf", "--out", gguf}).code, 0);
+  EXPECT_TRUE(std::filesystem::exists(gguf));
+  EXPECT_EQ(federation.Concordat({"eval", job}).code, 0);
+}
+
 // Keys made by the command, carried as files: a region that has none stays out, all that have run the job,
 // and no key is anywhere but in its two regions' folders.
 TEST(JobTest, RegionsThatCarriedKeysToEachOtherRunAJobThatAsksForThem) {

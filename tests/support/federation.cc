@@ -36,7 +36,7 @@ std::string Slurp(const path& file) { return Must(ReadTextFile(file)); }
 constexpr std::string_view kPolicy = R"(submitters: [spiffe://{submitter}/operator/*]
 base_models:
   - {{sha256: {model}, license: Apache-2.0}}
-adapters: {{methods: [ffa, fedit], targets: [q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj], max_rank: 16}}
+adapters: {{methods: [ffa, fedit, core], targets: [q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj], max_rank: 16}}
 cohort: {{min_sites: 3, min_survivors: 3, min_honest: 2, min_colluding: 1, max_attempts_per_round: 5}}
 privacy:
   max_clip: 10
@@ -270,7 +270,7 @@ std::string Federation::JobText(const JobOptions& job) const {
       "name: {}\nseed: {}\ncharter: {}\n"
       "base_model:\n  name: {}\n  sha256: {}\n  license: Apache-2.0\n"
       "  shape: {{layers: {}, hidden: {}, intermediate: {}, heads: {}, kv_heads: {}, head_dim: {}}}\n"
-      "adapter: {{method: ffa, rank: 4, alpha: 8, targets: [q_proj, v_proj, down_proj]}}\n"
+      "adapter: {{method: {}, rank: 4, alpha: 8, targets: [q_proj, v_proj, down_proj]}}\n"
       "training:\n  local_steps: {}\n  batch_sequences: {}\n  sequence_tokens: {}\n  learning_rate: {}\n"
       "  schedule: constant\n{}rounds: {}\n"
       "cohort:\n  jurisdictions: [{}]\n  minimum: {}\n  min_survivors: {}\n  assumed_colluding: 1\n"
@@ -278,7 +278,7 @@ std::string Federation::JobText(const JobOptions& job) const {
       "deadlines: {{advert: {}, shares: {}, input: {}, agreement: {}, unmask: {}}}\n"
       "{}server: {{learning_rate: 1.0}}\n",
       job.name, job.seed, charter_.hex(), options_.model_name, base_model_.hex(), s.layers, s.hidden,
-      s.intermediate, s.heads, s.kv_heads, s.head_dim, job.local_steps, job.batch_sequences,
+      s.intermediate, s.heads, s.kv_heads, s.head_dim, job.method, job.local_steps, job.batch_sequences,
       job.sequence_tokens, job.learning_rate, job.shared_noise ? "  optimizer: sgd\n" : "", job.rounds,
       fmt::join(job.jurisdictions.empty() ? options_.jurisdictions : job.jurisdictions, ", "), job.minimum,
       job.min_survivors, job.attempts_per_round, job.wait, step, step, job.input_deadline, step, step,

@@ -31,6 +31,7 @@ struct JobOptions {
   std::string input_deadline = "5m", step_deadline = "1m";
   bool noise = true;  // false: none, and rounding to nearest, so that runs are reproducible
   std::string clip = "2.0";
+  std::string method = "ffa";
   uint32_t modulus_bits = 32;
   /// record, person: DP-SGD with this noise, by units that `person` of every record or the record itself
   /// names.

@@ -22,17 +22,18 @@ namespace {
 
 using Matrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 
-/// The two factors of one linear layer within the adapter.
+/// The factors of one linear layer within the adapter.
 struct Factors {
   const AdapterTensor* a = nullptr;
   const AdapterTensor* b = nullptr;
+  const AdapterTensor* r = nullptr;  // core only
 };
 
 std::map<std::string, Factors> FactorsByWeight(const AdapterLayout& layout) {
   std::map<std::string, Factors> out;
   for (const AdapterTensor& t : layout.tensors()) {
     Factors& f = out[fmt::format("model.layers.{}.{}.weight", t.layer, LoraTargetModule(t.target))];
-    (t.is_b ? f.b : f.a) = &t;
+    (t.factor == LoraFactor::kA ? f.a : t.factor == LoraFactor::kB ? f.b : f.r) = &t;
   }
   return out;
 }
@@ -81,7 +82,13 @@ void AddProduct(const Factors& f, float scale, std::span<const float> adapter, s
   const Eigen::Map<const Matrix> a(adapter.data() + f.a->offset, rank, in);
   const Eigen::Map<const Matrix> b(adapter.data() + f.b->offset, out, rank);
   Eigen::Map<Matrix> target(w.data(), out, in);
-  target.noalias() += scale * (b * a);
+  if (f.r == nullptr) {
+    target.noalias() += scale * (b * a);
+    return;
+  }
+  const Eigen::Map<const Matrix> r(adapter.data() + f.r->offset, rank, rank);
+  const Matrix inner = b * r;
+  target.noalias() += scale * (inner * a);
 }
 
 Status WriteTensor(NewFile& file, const std::vector<float>& w, MergedDtype dtype) {

@@ -81,7 +81,7 @@ LoraSpec GetLora(CanonicalReader& in) {
   LoraSpec spec;
   spec.rank = in.U32();
   spec.alpha = Finite(in);
-  spec.method = static_cast<LoraMethod>(Code(in, 1, "an unknown method"));
+  spec.method = static_cast<LoraMethod>(Code(in, kAllLoraMethods.size() - 1, "an unknown method"));
   const size_t count = in.Count(kAllLoraTargets.size());
   for (size_t i = 0; i < count; ++i) {
     const auto target = static_cast<LoraTarget>(Code(in, kAllLoraTargets.size() - 1, "an unknown layer"));

@@ -62,10 +62,12 @@ Decoder::Decoder(const Config& config, const AdapterLayout& layout, const at::Te
   d_qkv_ = Buffer(any.qkv.out + any.qkv.ranks, config.dtype);
   d_attended_ = Buffer(query_width, config.dtype);
   d_normed_ = Buffer(hidden, config.dtype);
-  int64_t small = 1;
+  int64_t small = 1, between = 0;
   for (const LinearGroup* group : {&any.qkv, &any.o, &any.gate_up, &any.down}) {
-    small = std::max(small, group->ranks * std::max(group->in, group->out));
+    small = std::max(small, group->ranks * std::max({group->in, group->out, group->ranks}));
+    between = std::max(between, group->r.defined() ? group->ranks : 0);
   }
+  between_ = Buffer(between, config.dtype);
   small_ = at::zeros({small}, at::TensorOptions(config.device).dtype(config.dtype));
   logits_ = at::zeros({std::min<int64_t>(kLossChunk, config.max_tokens), config.model.vocab},
                       at::TensorOptions(config.device).dtype(config.dtype));
@@ -94,9 +96,10 @@ void Decoder::BuildGroup(LinearGroup& group, uint32_t layer, std::initializer_li
       const auto view = [&](const at::Tensor& flat, uint64_t offset) {
         return flat.narrow(0, static_cast<int64_t>(offset), rows * cols).view({rows, cols});
       };
-      (t.is_b ? member.b : member.a) = view(adapter, t.offset);
-      if (t.trained) (t.is_b ? member.b_gradient : member.a_gradient) = view(gradient, t.delta_offset);
-      if (!t.is_b) {
+      LinearGroup::Factor& factor = member.factor(t.factor);
+      factor.value = view(adapter, t.offset);
+      if (t.trained) factor.gradient = view(gradient, t.delta_offset);
+      if (t.factor == LoraFactor::kA) {
         member.first_rank = group.ranks;
         group.ranks += rows;
       }
@@ -106,6 +109,7 @@ void Decoder::BuildGroup(LinearGroup& group, uint32_t layer, std::initializer_li
   const auto options = at::TensorOptions(config_.device).dtype(config_.dtype);
   group.w = at::zeros({group.out + group.ranks, group.in}, options);
   group.b = at::zeros({group.out, group.ranks}, options);
+  if (layout.spec().method == LoraMethod::kCore) group.r = at::zeros({group.ranks, group.ranks}, options);
 }
 
 void Decoder::MakeRopeTables() {
@@ -190,27 +194,42 @@ void Decoder::SyncAdapter() {
     for (LinearGroup* group : {&layer.qkv, &layer.o, &layer.gate_up, &layer.down}) {
       for (const LinearGroup::Member& member : group->members) {
         if (member.first_rank < 0) continue;
-        const int64_t rank = member.a.size(0);
-        group->w.narrow(0, group->out + member.first_rank, rank).copy_(member.a);
+        const int64_t rank = member.a.value.size(0);
+        group->w.narrow(0, group->out + member.first_rank, rank).copy_(member.a.value);
         // The product is rounded once; the factor itself never is.
         group->b.narrow(0, member.first_out, member.outs)
             .narrow(1, member.first_rank, rank)
-            .copy_(scale_ == 1.0 ? member.b : member.b * scale_);
+            .copy_(scale_ == 1.0 ? member.b.value : member.b.value * scale_);
+        if (!group->r.defined()) continue;
+        group->r.narrow(0, member.first_rank, rank).narrow(1, member.first_rank, rank).copy_(member.r.value);
       }
     }
   }
 }
 
+at::Tensor Decoder::Between(const LinearGroup& group, int64_t tokens) const {
+  return Columns(Rows(between_, tokens), 0, group.ranks);
+}
+
 void Decoder::LinearForward(const LinearGroup& group, const at::Tensor& x, const at::Tensor& yu) const {
   Product(yu, x, group.w.t());
   if (group.ranks == 0) return;
+  at::Tensor u = Columns(yu, group.out, group.ranks);
+  if (group.r.defined()) {
+    const at::Tensor mixed = Between(group, yu.size(0));
+    Product(mixed, u, group.r.t());
+    u = mixed;
+  }
   at::Tensor y = Columns(yu, 0, group.out);
-  y.addmm_(Columns(yu, group.out, group.ranks), group.b.t());
+  y.addmm_(u, group.b.t());
 }
 
 void Decoder::LinearBackward(const LinearGroup& group, const at::Tensor& dyu, const at::Tensor& dx) const {
   if (group.ranks > 0) {
-    Product(Columns(dyu, group.out, group.ranks), Columns(dyu, 0, group.out), group.b);
+    const at::Tensor dy = Columns(dyu, 0, group.out), du = Columns(dyu, group.out, group.ranks);
+    const at::Tensor v = group.r.defined() ? Between(group, dyu.size(0)) : du;
+    Product(v, dy, group.b);
+    if (group.r.defined()) Product(du, v, group.r);
   }
   if (dx.defined()) Product(dx, dyu, group.w);
 }
@@ -218,24 +237,37 @@ void Decoder::LinearBackward(const LinearGroup& group, const at::Tensor& dyu, co
 void Decoder::AdapterBackward(const LinearGroup& group, const at::Tensor& dyu, const at::Tensor& x,
                               const at::Tensor& u) {
   if (group.ranks == 0) return;
+  if (group.r.defined()) return CoreBackward(group, u);
   bool any_a = false;
-  for (const LinearGroup::Member& member : group.members) any_a = any_a || member.a_gradient.defined();
+  for (const LinearGroup::Member& member : group.members) any_a = any_a || member.a.gradient.defined();
   if (any_a) {
     const at::Tensor da = small_.narrow(0, 0, group.ranks * group.in).view({group.ranks, group.in});
     Product(da, Columns(dyu, group.out, group.ranks).t(), x);
     for (const LinearGroup::Member& member : group.members) {
-      if (!member.a_gradient.defined()) continue;
-      ops_.Accumulate(da.narrow(0, member.first_rank, member.a.size(0)), 1.0, member.a_gradient);
+      if (!member.a.gradient.defined()) continue;
+      ops_.Accumulate(da.narrow(0, member.first_rank, member.a.value.size(0)), 1.0, member.a.gradient);
     }
   }
   const at::Tensor db = small_.narrow(0, 0, group.out * group.ranks).view({group.out, group.ranks});
   Product(db, Columns(dyu, 0, group.out).t(), u);
   for (const LinearGroup::Member& member : group.members) {
-    if (!member.b_gradient.defined()) continue;
+    if (!member.b.gradient.defined()) continue;
     // Only the block diagonal means something: a member's output with its own u.
     ops_.Accumulate(
-        db.narrow(0, member.first_out, member.outs).narrow(1, member.first_rank, member.b.size(1)), scale_,
-        member.b_gradient);
+        db.narrow(0, member.first_out, member.outs).narrow(1, member.first_rank, member.b.value.size(1)),
+        scale_, member.b.gradient);
+  }
+}
+
+void Decoder::CoreBackward(const LinearGroup& group, const at::Tensor& u) {
+  const at::Tensor dr = small_.narrow(0, 0, group.ranks * group.ranks).view({group.ranks, group.ranks});
+  Product(dr, Between(group, u.size(0)).t(), u);
+  for (const LinearGroup::Member& member : group.members) {
+    if (!member.r.gradient.defined()) continue;
+    const int64_t rank = member.r.value.size(0);
+    // The scale is in v already.
+    ops_.Accumulate(dr.narrow(0, member.first_rank, rank).narrow(1, member.first_rank, rank), 1.0,
+                    member.r.gradient);
   }
 }
 

@@ -19,14 +19,22 @@ namespace concordat::train {
 /// product x·wᵀ = [y0 | u] thus gives u = x·Aᵀ too, and dx = [dy | du]·w adds A's share of the gradient. b
 /// (out × R) holds s·B of each member on a block diagonal, so y = y0 + u·bᵀ and du = dy·b, in one product
 /// each.
+///
+/// With method core, r (R × R) holds the members' R on a block diagonal, between u and b: y = y0 + (u·rᵀ)·bᵀ
+/// and, by way of v = dy·b, du = v·r; the gradients of the members' R are the diagonal blocks of vᵀ·u.
+/// Nothing as large as B is ever made. Undefined otherwise.
 struct LinearGroup {
+  /// View of the flat masters (f32), and of their gradients: undefined where not trained.
+  struct Factor {
+    at::Tensor value, gradient;
+  };
   struct Member {
     int64_t first_out = 0, outs = 0;  // rows of w
     int64_t first_rank = -1;          // row of w after `out`, column of b; -1: not adapted
-    // Views of the flat masters (f32) and of their gradients; gradients are undefined where not trained.
-    at::Tensor a, b, a_gradient, b_gradient;
+    Factor a, b, r;
+    Factor& factor(LoraFactor which) { return which == LoraFactor::kA ? a : which == LoraFactor::kB ? b : r; }
   };
-  at::Tensor w, b;
+  at::Tensor w, b, r;
   int64_t in = 0, out = 0, ranks = 0;
   std::vector<Member> members;
 };
@@ -91,13 +99,16 @@ class Decoder {
   Status LoadMatrix(const model::WeightSource& source, const std::string& name, const at::Tensor& to) const;
   Status LoadVector(const model::WeightSource& source, const std::string& name, at::Tensor& to) const;
 
-  /// [y | u] = x·wᵀ, then y += u·bᵀ.
+  /// [y | u] = x·wᵀ, then y += u·bᵀ (core: (u·rᵀ)·bᵀ).
   void LinearForward(const LinearGroup& group, const at::Tensor& x, const at::Tensor& yu) const;
-  /// From dy in the first columns of dyu: du behind it, and dx unless it is undefined.
+  /// From dy in the first columns of dyu: du behind it, and dx unless it is undefined. Core: v in between_.
   void LinearBackward(const LinearGroup& group, const at::Tensor& dyu, const at::Tensor& dx) const;
-  /// Adds the gradients of A and B.
+  /// Adds the gradients of A and B, or of R. \pre LinearBackward of the same group, and of no other since.
   void AdapterBackward(const LinearGroup& group, const at::Tensor& dyu, const at::Tensor& x,
                        const at::Tensor& u);
+  /// Adds the gradients of R alone. \pre as AdapterBackward
+  void CoreBackward(const LinearGroup& group, const at::Tensor& u);
+  at::Tensor Between(const LinearGroup& group, int64_t tokens) const;
   void ForwardLayer(size_t index, int64_t tokens);
   void BackwardLayer(size_t index, int64_t tokens);
   void Forward(const at::Tensor& ids);
@@ -123,7 +134,8 @@ class Decoder {
   at::Tensor d_qkv_;       // T × (H+2K)d+R
   at::Tensor d_attended_;  // T × H·d
   at::Tensor d_normed_;    // T × D
-  at::Tensor small_;       // elements for the gradients of A and B before they are added
+  at::Tensor between_;     // T × R, core only: u·rᵀ in the forward pass, v in the backward pass
+  at::Tensor small_;       // elements for the gradients of a group before they are added
   at::Tensor logits_;      // chunk × V
 };
 

@@ -12,18 +12,27 @@ LoraSpec Spec(std::vector<LoraTarget> targets = {kAllLoraTargets.begin(), kAllLo
   return {.rank = 2, .alpha = 4, .targets = std::move(targets), .method = LoraMethod::kFedIt};
 }
 
+void ExpectRefused(const ModelShape& shape, const LoraSpec& spec, std::string_view field) {
+  const auto layout = AdapterLayout::Make(shape, spec);
+  ASSERT_FALSE(layout.ok()) << field;
+  EXPECT_EQ(layout.status().code(), StatusCode::kInvalidArgument);
+  EXPECT_NE(Message(layout.status()).find(field), std::string_view::npos) << layout.status();
+}
+
 TEST(AdapterLayoutTest, PlacesEveryElementOnceInBothVectors) {
-  for (const LoraMethod method : {LoraMethod::kFedIt, LoraMethod::kFfa}) {
+  for (const LoraMethod method : kAllLoraMethods) {
+    const bool core = method == LoraMethod::kCore;
     LoraSpec spec = Spec();
     spec.method = method;
     const auto layout = AdapterLayout::Make(kShape, spec);
     ASSERT_TRUE(layout.ok()) << layout.status();
-    EXPECT_EQ(layout->tensors().size(), 3u * 7 * 2);
+    EXPECT_EQ(layout->tensors().size(), 3u * 7 * (core ? 3 : 2));
     uint64_t adapter = 0, delta = 0;
     for (const AdapterTensor& t : layout->tensors()) {
       EXPECT_EQ(t.offset, adapter);
       adapter += t.elements();
-      EXPECT_EQ(t.trained, t.is_b || method == LoraMethod::kFedIt);
+      EXPECT_EQ(t.trained, core ? t.factor == LoraFactor::kR
+                                : t.factor == LoraFactor::kB || method == LoraMethod::kFedIt);
       if (t.trained) {
         EXPECT_EQ(t.delta_offset, delta);
         delta += t.elements();
@@ -64,6 +73,58 @@ TEST(AdapterLayoutTest, CountsSmolLm2WithRankSixteenOnSevenLinears) {
   EXPECT_EQ(layout->adapter_elements(), 30u * 16 * 10176);
 }
 
+TEST(AdapterLayoutTest, ACoreHasRankTimesRankElementsALayerThatLeaveAndEveryFactorInTheAdapter) {
+  const ModelShape smol{
+      .layers = 30, .hidden = 576, .intermediate = 1536, .heads = 9, .kv_heads = 3, .head_dim = 64};
+  LoraSpec spec = Spec();
+  spec.rank = 64;
+  spec.method = LoraMethod::kCore;
+  const auto layout = AdapterLayout::Make(smol, spec);
+  ASSERT_TRUE(layout.ok()) << layout.status();
+  EXPECT_EQ(layout->delta_elements(), 30u * 7 * 64 * 64);
+  EXPECT_EQ(layout->adapter_elements(), 30u * (64 * 10176 + 7 * 64 * 64));
+  const auto& tensors = layout->tensors();
+  EXPECT_EQ(std::vector({tensors[3].factor, tensors[4].factor, tensors[5].factor}),
+            (std::vector{LoraFactor::kA, LoraFactor::kB, LoraFactor::kR}));
+  // The second target, k: 576 in, 192 out.
+  EXPECT_EQ(tensors[3].rows, 64u);
+  EXPECT_EQ(tensors[3].cols, 576u);
+  EXPECT_EQ(tensors[4].rows, 192u);
+  EXPECT_EQ(tensors[4].cols, 64u);
+  EXPECT_EQ(tensors[5].rows, 64u);
+  EXPECT_EQ(tensors[5].cols, 64u);
+  EXPECT_EQ(tensors[5].offset, 64u * (576 + 576) + 64 * 64 + 64 * (576 + 192));
+  EXPECT_EQ(tensors[5].delta_offset, 64u * 64);
+  EXPECT_EQ(tensors[5].PeftName(), "base_model.model.model.layers.0.self_attn.k_proj.lora_R.weight");
+}
+
+TEST(AdapterLayoutTest, RefusesACoreOfMoreDimensionsThanALayerHas) {
+  LoraSpec spec = Spec();
+  spec.method = LoraMethod::kCore;
+  spec.rank = 8;  // hidden
+  EXPECT_TRUE(AdapterLayout::Make(kShape, spec).ok());
+  spec.rank = 9;
+  ExpectRefused(kShape, spec, "rank: with method core q_proj takes at most 8, its narrower side, got 9");
+  ModelShape narrow = kShape;  // what comes out of k and v: 2 × 2
+  narrow.head_dim = 2;
+  spec.rank = 5;
+  ExpectRefused(narrow, spec, "k_proj takes at most 4");
+  spec.targets = {LoraTarget::kQ, LoraTarget::kDown};
+  EXPECT_TRUE(AdapterLayout::Make(narrow, spec).ok());
+  spec.method = LoraMethod::kFedIt;
+  spec.rank = 9;
+  EXPECT_TRUE(AdapterLayout::Make(narrow, spec).ok()) << "nothing orthonormal there";
+}
+
+TEST(AdapterLayoutTest, MethodsHaveTheNamesOfJobFiles) {
+  EXPECT_EQ(LoraMethodName(LoraMethod::kFedIt), "fedit");
+  EXPECT_EQ(LoraMethodName(LoraMethod::kFfa), "ffa");
+  EXPECT_EQ(LoraMethodName(LoraMethod::kCore), "core");
+  LoraSpec spec = Spec();
+  spec.method = static_cast<LoraMethod>(3);
+  EXPECT_EQ(AdapterLayout::Make(kShape, spec).status().code(), StatusCode::kInvalidArgument);
+}
+
 TEST(AdapterLayoutTest, RoundTripsTargetNames) {
   for (const LoraTarget t : kAllLoraTargets) {
     const auto parsed = ParseLoraTarget(LoraTargetName(t));
@@ -71,13 +132,6 @@ TEST(AdapterLayoutTest, RoundTripsTargetNames) {
     EXPECT_EQ(*parsed, t);
   }
   EXPECT_EQ(ParseLoraTarget("qkv_proj").status().code(), StatusCode::kInvalidArgument);
-}
-
-void ExpectRefused(const ModelShape& shape, const LoraSpec& spec, std::string_view field) {
-  const auto layout = AdapterLayout::Make(shape, spec);
-  ASSERT_FALSE(layout.ok()) << field;
-  EXPECT_EQ(layout.status().code(), StatusCode::kInvalidArgument);
-  EXPECT_NE(Message(layout.status()).find(field), std::string_view::npos) << layout.status();
 }
 
 TEST(AdapterLayoutTest, RefusesZeroAndAbsurdDimensions) {

@@ -1,6 +1,7 @@
 // The initial adapter, the server's step and the content-addressed chain between rounds.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <set>
@@ -45,7 +46,7 @@ TEST(InitialAdapterTest, BIsZeroAndAIsUniformWithinOneOverRootIn) {
       sum += v;
       largest = std::max(largest, std::abs(v));
     }
-    if (t.is_b) {
+    if (t.factor == LoraFactor::kB) {
       EXPECT_EQ(largest, 0) << t.PeftName();
       continue;
     }
@@ -58,21 +59,47 @@ TEST(InitialAdapterTest, BIsZeroAndAIsUniformWithinOneOverRootIn) {
   }
 }
 
+/// `count` vectors of `length`, elements `step` apart and vectors `stride`: orthogonal, each of squared
+/// length `square`.
+void ExpectOrthogonal(const float* first, uint64_t count, uint64_t length, uint64_t stride, uint64_t step,
+                      double square) {
+  for (uint64_t p = 0; p < count; ++p)
+    for (uint64_t q = 0; q <= p; ++q) {
+      double dot = 0;
+      for (uint64_t i = 0; i < length; ++i)
+        dot += static_cast<double>(first[p * stride + i * step]) * first[q * stride + i * step];
+      // f32 storage: each product is off by 6e-8 relative.
+      ASSERT_NEAR(dot / square, p == q ? 1.0 : 0.0, 3e-7) << p << " " << q;
+    }
+}
+
 TEST(InitialAdapterTest, FfaRowsAreOrthonormalOverRootThree) {
   for (const uint32_t rank : {1U, 4U, 48U}) {
     const AdapterLayout layout = Layout(LoraMethod::kFfa, rank);
     const std::vector<float> adapter = InitialAdapter(layout, Seed(1)).value();
     for (const AdapterTensor& t : layout.tensors()) {
-      if (t.is_b) continue;
-      for (uint64_t p = 0; p < t.rows; ++p)
-        for (uint64_t q = 0; q <= p; ++q) {
-          double dot = 0;
-          for (uint64_t c = 0; c < t.cols; ++c)
-            dot +=
-                static_cast<double>(adapter[t.offset + p * t.cols + c]) * adapter[t.offset + q * t.cols + c];
-          // f32 storage: each product is off by 6e-8 relative.
-          ASSERT_NEAR(dot, p == q ? 1.0 / 3 : 0.0, 1e-7) << t.PeftName();
-        }
+      if (t.factor == LoraFactor::kB) continue;
+      SCOPED_TRACE(t.PeftName());
+      ExpectOrthogonal(adapter.data() + t.offset, t.rows, t.cols, t.cols, 1, 1.0 / 3);
+    }
+  }
+}
+
+TEST(InitialAdapterTest, ACoreLiesBetweenOrthogonalRowsAndOrthogonalColumnsAndIsZero) {
+  for (const uint32_t rank : {1U, 4U, 16U}) {  // 16: as many as k's outputs
+    const AdapterLayout layout = Layout(LoraMethod::kCore, rank);
+    const std::vector<float> adapter = InitialAdapter(layout, Seed(1)).value();
+    for (const AdapterTensor& t : layout.tensors()) {
+      SCOPED_TRACE(t.PeftName());
+      const float* first = adapter.data() + t.offset;
+      if (t.factor == LoraFactor::kA) {
+        ExpectOrthogonal(first, t.rows, t.cols, t.cols, 1, 1.0 / 3);
+      } else if (t.factor == LoraFactor::kB) {
+        const double square = static_cast<double>(t.rows) / rank;
+        ExpectOrthogonal(first, t.cols, t.rows, 1, t.cols, square);
+      } else {
+        EXPECT_EQ(std::count(first, first + t.elements(), 0.0F), static_cast<int64_t>(t.elements()));
+      }
     }
   }
 }
@@ -83,18 +110,20 @@ TEST(InitialAdapterTest, FfaRefusesMoreRowsThanColumns) {
 }
 
 TEST(InitialAdapterTest, EachTensorAndEachSeedHasItsOwnValues) {
-  const AdapterLayout layout = Layout(LoraMethod::kFedIt);
-  const std::vector<float> adapter = InitialAdapter(layout, Seed(1)).value();
-  std::set<float> firsts;
-  size_t tensors = 0;
-  for (const AdapterTensor& t : layout.tensors())
-    if (!t.is_b) {
-      firsts.insert(adapter[t.offset]);
-      ++tensors;
-    }
-  EXPECT_EQ(firsts.size(), tensors);
-  EXPECT_EQ(adapter, InitialAdapter(layout, Seed(1)).value());
-  EXPECT_NE(adapter, InitialAdapter(layout, Seed(2)).value());
+  for (const LoraMethod method : kAllLoraMethods) {
+    const AdapterLayout layout = Layout(method);
+    const std::vector<float> adapter = InitialAdapter(layout, Seed(1)).value();
+    std::set<float> firsts;
+    size_t tensors = 0;
+    for (const AdapterTensor& t : layout.tensors())
+      if (t.factor == LoraFactor::kA || (t.factor == LoraFactor::kB && method == LoraMethod::kCore)) {
+        firsts.insert(adapter[t.offset]);
+        ++tensors;
+      }
+    EXPECT_EQ(firsts.size(), tensors);
+    EXPECT_EQ(adapter, InitialAdapter(layout, Seed(1)).value());
+    EXPECT_NE(adapter, InitialAdapter(layout, Seed(2)).value());
+  }
 }
 
 // The bits themselves: a compiler or machine that differs fails here. The values are this code's own; what
@@ -104,10 +133,12 @@ TEST(InitialAdapterTest, HasTheSameBitsOnEveryMachine) {
             "a193e4d07cd7ff2ff133b1fb189bb526f802f599e68b25a363e652aca45e81c7");
   EXPECT_EQ(crypto::Sha256(AsBytes(InitialAdapter(Layout(LoraMethod::kFfa), Seed(1)).value())).hex(),
             "4e12e61d37d3e97b2e0bcab3b1f12e0c71b66d2a124bb988863fa767ca33ecff");
+  EXPECT_EQ(crypto::Sha256(AsBytes(InitialAdapter(Layout(LoraMethod::kCore), Seed(1)).value())).hex(),
+            "5901eb45ff94660fb788475a3f00ada9c37411ab2d5989a0559660d761023690");
 }
 
 TEST(ServerOptimizerTest, FedAvgAddsTheMeanDeltaToTrainedTensorsOnly) {
-  for (const LoraMethod method : {LoraMethod::kFedIt, LoraMethod::kFfa}) {
+  for (const LoraMethod method : kAllLoraMethods) {
     const AdapterLayout layout = Layout(method);
     const std::vector<float> old = InitialAdapter(layout, Seed(1)).value();
     std::vector<float> delta(layout.delta_elements());
@@ -245,6 +276,7 @@ TEST_F(AdapterBlobTest, ChainHoldsOnlyForTheNextRoundOfTheSameJob) {
 
 TEST_F(AdapterBlobTest, LayoutDigestTellsShapesAndSpecsApart) {
   std::set<Digest> digests = {LayoutDigest(layout_), LayoutDigest(Layout(LoraMethod::kFfa)),
+                              LayoutDigest(Layout(LoraMethod::kCore)),
                               LayoutDigest(Layout(LoraMethod::kFedIt, 5))};
   ModelShape shape = layout_.shape();
   shape.layers = 3;
@@ -252,7 +284,17 @@ TEST_F(AdapterBlobTest, LayoutDigestTellsShapesAndSpecsApart) {
   LoraSpec spec = layout_.spec();
   spec.alpha = 9;
   digests.insert(LayoutDigest(AdapterLayout::Make(layout_.shape(), spec).value()));
-  EXPECT_EQ(digests.size(), 5U);
+  EXPECT_EQ(digests.size(), 6U);
+}
+
+// Blobs and journals that exist name these.
+TEST_F(AdapterBlobTest, LayoutDigestsStayWhatTheyAre) {
+  EXPECT_EQ(LayoutDigest(Layout(LoraMethod::kFedIt)).hex(),
+            "48486e33fc9b35c40d6d59a9c4fdd514d0252ef0d10eeb4cee265e10a0c4b5d1");
+  EXPECT_EQ(LayoutDigest(Layout(LoraMethod::kFfa)).hex(),
+            "317088cc19a898b9a66644c271ecac7eb330b1d8e988281e26824b8840398c36");
+  EXPECT_EQ(LayoutDigest(Layout(LoraMethod::kCore)).hex(),
+            "e5ae84d783df70cc77c2becffadfe87ab74bf061b6496a3a4bffdbfada4fc4a0");
 }
 
 }  // namespace

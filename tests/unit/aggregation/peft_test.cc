@@ -7,6 +7,7 @@
 #include "aggregation/float_formats.h"
 #include "aggregation/safetensors.h"
 #include "aggregation/strict_json.h"
+#include "privacy/crypto/hash.h"
 
 namespace concordat {
 namespace {
@@ -37,9 +38,82 @@ TEST(PeftTest, ReadsBackWhatItWroteWithTheScaleInB) {
   EXPECT_EQ(read->layout.spec().targets, layout.spec().targets);
   for (const AdapterTensor& t : layout.tensors()) {
     for (uint64_t i = t.offset; i < t.offset + t.elements(); ++i) {
-      EXPECT_EQ(read->adapter[i], values[i] * (t.is_b ? 2 : 1));
+      EXPECT_EQ(read->adapter[i], values[i] * (t.factor == LoraFactor::kB ? 2 : 1));
     }
   }
+}
+
+AdapterLayout CoreLayout() {
+  return *AdapterLayout::Make(kShape, {.rank = 4,
+                                       .alpha = 8,  // scale 2
+                                       .targets = {LoraTarget::kQ, LoraTarget::kK, LoraTarget::kDown},
+                                       .method = LoraMethod::kCore});
+}
+
+/// Small integers: every product and sum is exact in f32.
+std::vector<float> SmallIntegers(const AdapterLayout& layout) {
+  std::vector<float> v(layout.adapter_elements());
+  for (size_t i = 0; i < v.size(); ++i) v[i] = static_cast<float>(i * i % 11) - 5;
+  return v;
+}
+
+TEST(PeftTest, ACoreIsWrittenAsAnOrdinaryAdapterWithRAndTheScaleInB) {
+  const AdapterLayout layout = CoreLayout();
+  const auto values = SmallIntegers(layout);
+  const auto weights = PeftWeights(layout, values);
+  ASSERT_TRUE(weights.ok()) << weights.status();
+  const auto read = ReadPeft(PeftConfig(layout, "m"), *weights, kShape);
+  ASSERT_TRUE(read.ok()) << read.status();
+  EXPECT_EQ(read->layout.spec().method, LoraMethod::kFedIt);
+  EXPECT_EQ(read->layout.spec().rank, 4u);
+  EXPECT_EQ(read->layout.spec().scale(), 1.0);
+  ASSERT_EQ(read->layout.tensors().size(), 2u * 3 * 2);
+  for (size_t i = 0; 3 * i < layout.tensors().size(); ++i) {
+    const AdapterTensor &a = layout.tensors()[3 * i], &b = layout.tensors()[3 * i + 1],
+                        &r = layout.tensors()[3 * i + 2];
+    const AdapterTensor &plain_a = read->layout.tensors()[2 * i],
+                        &plain_b = read->layout.tensors()[2 * i + 1];
+    EXPECT_EQ(plain_a.PeftName(), a.PeftName());
+    EXPECT_EQ(plain_b.PeftName(), b.PeftName());
+    for (uint64_t k = 0; k < a.elements(); ++k)
+      EXPECT_EQ(read->adapter[plain_a.offset + k], values[a.offset + k]);
+    for (uint64_t row = 0; row < b.rows; ++row) {
+      for (uint64_t col = 0; col < 4; ++col) {
+        float sum = 0;
+        for (uint64_t k = 0; k < 4; ++k)
+          sum += values[b.offset + row * 4 + k] * values[r.offset + k * 4 + col];
+        EXPECT_EQ(read->adapter[plain_b.offset + row * 4 + col], 2 * sum) << plain_b.PeftName();
+      }
+    }
+  }
+  // The other formats hold the same two factors.
+  EXPECT_EQ(*GgufAdapter(layout, values, "n"), *GgufAdapter(read->layout, read->adapter, "n"));
+}
+
+// `adapter verify` makes the file again, on another machine than the one that wrote it.
+TEST(PeftTest, AWrittenCoreHasTheSameBitsOnEveryMachine) {
+  const AdapterLayout layout = CoreLayout();
+  std::vector<float> values(layout.adapter_elements());
+  for (size_t i = 0; i < values.size(); ++i) {
+    // Fractions of many bits, so that every product is rounded.
+    values[i] = static_cast<float>((i + 1) * 2654435761U % 1000003) / 777777.0F - 0.6F;
+  }
+  EXPECT_EQ(crypto::Sha256(*PeftWeights(layout, values)).hex(),
+            "15b078ec7014174d73bf9cb7185e0c3b2924f0477ba0dd63613d7fc395fc4395");
+}
+
+TEST(PeftTest, RefusesACoreWithAValueThatIsNotFinite) {
+  const AdapterLayout layout = CoreLayout();
+  for (const size_t tensor : {0, 1, 2}) {
+    auto values = SmallIntegers(layout);
+    values[layout.tensors()[tensor].offset] = std::nanf("");
+    EXPECT_EQ(PeftWeights(layout, values).status().code(), StatusCode::kInvalidArgument) << tensor;
+    values.pop_back();
+    EXPECT_EQ(PeftWeights(layout, values).status().code(), StatusCode::kInvalidArgument);
+  }
+  auto values = SmallIntegers(layout);
+  for (float& v : values) v *= 1e19F;  // finite, and their products are not
+  EXPECT_EQ(PeftWeights(layout, values).status().code(), StatusCode::kInvalidArgument);
 }
 
 TEST(PeftTest, WritesAFolderThatItReads) {

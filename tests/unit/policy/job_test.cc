@@ -36,6 +36,18 @@ TEST(JobTest, OrderOfTargetsInTheFileDoesNotMatter) {
               HasStatus(StatusCode::kInvalidArgument, "unknown LoRA target 'lm_head'"));
 }
 
+TEST(JobTest, ACoreSendsRankTimesRankElementsALayerAndIsRefusedWhereItDoesNotFit) {
+  const std::string core = With(Job(), "method: ffa", "method: core");
+  ASSERT_OK_AND_ASSIGN(const JobSpec job, Parse(core));
+  EXPECT_EQ(job.adapter.method, LoraMethod::kCore);
+  EXPECT_EQ(MaskedElements(job).value(), 30u * 2 * 8 * 8 + kMetricCount);
+  EXPECT_THAT(
+      Parse(With(core, "rank: 8 ", "rank: 193 ")),  // 3 kv heads of 64
+      HasStatus(StatusCode::kInvalidArgument, "adapter: rank: with method core v_proj takes at most 192"));
+  EXPECT_THAT(Parse(With(Job(), "method: ffa", "method: lora-xs")),
+              HasStatus(StatusCode::kInvalidArgument, "adapter.method: expected one of: fedit, ffa, core"));
+}
+
 TEST(JobTest, PairwiseKeysAreRequiredOrNoneAndNoneWhenTheFileIsSilent) {
   const std::string line = "secure_aggregation: {pairwise_keys: none}";
   EXPECT_FALSE(ExampleJob().secure_aggregation.pairwise_keys);

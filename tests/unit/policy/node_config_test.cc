@@ -131,8 +131,11 @@ TEST(RegionPolicyFileTest, RangesThatContradictThemselvesAreRefused) {
               HasStatus(StatusCode::kInvalidArgument, "at most min_sites = 3"));
   EXPECT_THAT(ParseRegionPolicy(With(text, "noise: [local]", "noise: [local, local]"), "p"),
               HasStatus(StatusCode::kInvalidArgument, "listed twice"));
-  EXPECT_THAT(ParseRegionPolicy(With(text, "methods: [fedit, ffa]", "methods: [flora]"), "p"),
-              HasStatus(StatusCode::kInvalidArgument, "expected one of: fedit, ffa"));
+  EXPECT_THAT(ParseRegionPolicy(With(text, "methods: [fedit, ffa, core]", "methods: [flora]"), "p"),
+              HasStatus(StatusCode::kInvalidArgument, "expected one of: fedit, ffa, core"));
+  ASSERT_OK_AND_ASSIGN(const RegionPolicy core,
+                       ParseRegionPolicy(With(text, "methods: [fedit, ffa, core]", "methods: [core]"), "p"));
+  EXPECT_EQ(core.adapters.methods, std::vector{LoraMethod::kCore});
 }
 
 TEST(RegionPolicyFileTest, DeniedEvaluationsNeedNoFigures) {

@@ -34,7 +34,7 @@ inline Secret32 SeedFor(std::string_view text) { return Secret32(crypto::Sha256(
 /// \param extra lines of its privacy section; when they say `noise: distributed`, a job of one sum over
 /// records \param section a section more
 inline std::string JobText(const Digest& charter, std::string_view extra = "noise_multiplier: 0.05",
-                           std::string_view section = "") {
+                           std::string_view section = "", LoraMethod method = LoraMethod::kFfa) {
   const bool sum = extra.find("noise: distributed") != std::string_view::npos;
   return fmt::format(R"(name: small
 seed: 7
@@ -45,7 +45,7 @@ base_model:
   license: Apache-2.0
   shape: {{layers: 2, hidden: 32, intermediate: 64, heads: 4, kv_heads: 2, head_dim: 8}}
 adapter:
-  method: ffa
+  method: {}
   rank: 4
   alpha: 8
   targets: [q_proj, v_proj]
@@ -75,7 +75,7 @@ server:
   learning_rate: 1.0
 {}
 )",
-                     charter.hex(), crypto::Sha256(AsBytes("tiny model")).hex(),
+                     charter.hex(), crypto::Sha256(AsBytes("tiny model")).hex(), LoraMethodName(method),
                      sum ? "local_steps: 1\n  optimizer: sgd" : "local_steps: 4",
                      sum ? "unit: record" : "unit: site\n  noise: local", extra, section);
 }
@@ -118,7 +118,7 @@ inline policy::RegionPolicy OpenPolicy() {
   policy::RegionPolicy p;
   p.submitters = {*policy::SubmitterPattern::Parse("spiffe://a.example/operator/*")};
   p.base_models = {{crypto::Sha256(AsBytes("tiny model")), "Apache-2.0"}};
-  p.adapters = {{LoraMethod::kFedIt, LoraMethod::kFfa}, {LoraTarget::kQ, LoraTarget::kV}, 16};
+  p.adapters = {{kAllLoraMethods.begin(), kAllLoraMethods.end()}, {LoraTarget::kQ, LoraTarget::kV}, 16};
   p.cohort = {3, 3, 2, 1, 5};
   p.privacy = {10, 0, 0, 1e-5, {policy::NoisePlacement::kLocal}, {policy::RoundingMode::kStochastic}};
   p.training = {100, 500, 2048, 64};
@@ -436,7 +436,8 @@ class Region {
 class Federation {
  public:
   explicit Federation(std::string_view privacy = "noise_multiplier: 0.05", std::string_view section = "",
-                      crypto::SignatureProfile keys = crypto::SignatureProfile::kEd25519)
+                      crypto::SignatureProfile keys = crypto::SignatureProfile::kEd25519,
+                      LoraMethod method = LoraMethod::kFfa)
       : random_(SeedFor("federation")),
         neutral_(Root::Make("neutral.example", random_, keys)),
         coordinator(neutral_.Issue(Role::kCoordinator, "main", random_)) {
@@ -454,7 +455,8 @@ class Federation {
       charter.flows.push_back({kind, "*", "*", policy::LegalBasis::kStandardClauses});
     charter_hash = policy::CharterHash("test charter");
     submitter_.emplace(roots_[0].Issue(Role::kOperator, "anne", random_));
-    signed_job = policy::SignJob(JobText(charter_hash, privacy, section), submitter_->key, submitter_->chain);
+    signed_job =
+        policy::SignJob(JobText(charter_hash, privacy, section, method), submitter_->key, submitter_->chain);
     auto opened = policy::OpenJob(signed_job, charter, now);
     EXPECT_OK(opened);
     job = *opened;

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 
+#include "aggregation/peft.h"
 #include "common/files.h"
 #include "tests/unit/worker/model/gguf_builder.h"
 #include "worker/model/mapped_weights.h"
@@ -79,6 +80,26 @@ TEST_F(MergeTest, WritesAFolderWhoseWeightsAreTheBasePlusTheProduct) {
     }
     EXPECT_EQ(got, want) << t.name;  // small integers: exact in f32
   }
+}
+
+TEST_F(MergeTest, ACoreAndItsExportedFolderGiveTheSameWeights) {
+  LoraSpec spec = layout_.spec();
+  spec.method = LoraMethod::kCore;
+  const AdapterLayout core = *AdapterLayout::Make(base_->config().shape, spec);
+  std::vector<float> values(core.adapter_elements());
+  for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(i % 5) - 2;
+  const auto written = PeftWeights(core, values);
+  ASSERT_TRUE(written.ok()) << written.status();
+  const auto peft = ReadPeft(PeftConfig(core, "m"), *written, core.shape());
+  ASSERT_TRUE(peft.ok()) << peft.status();
+  const auto merge = [&](const char* name, const AdapterLayout& layout, const std::vector<float>& adapter) {
+    EXPECT_TRUE(WriteMergedFolder(folder_ / name, model_, *base_, layout, adapter, MergedDtype::kF32).ok());
+    return *ReadFile(folder_ / name / "model.safetensors", 1 << 20);
+  };
+  const Bytes base = merge("base", layout_, std::vector<float>(layout_.adapter_elements()));
+  const Bytes merged = merge("core", core, values);
+  EXPECT_NE(merged, base);
+  EXPECT_EQ(merged, merge("peft", peft->layout, peft->adapter));  // small integers: exact in f32
 }
 
 TEST_F(MergeTest, RoundsToBf16AndKeepsTheTokenizer) {

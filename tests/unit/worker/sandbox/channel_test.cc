@@ -117,6 +117,19 @@ TEST(ChannelTest, FieldsKeepTheirValues) {
   EXPECT_EQ(m.sequence_tokens, 512u);
 }
 
+TEST(ChannelTest, EveryMethodPassesAndNoOther) {
+  for (const LoraMethod method : kAllLoraMethods) {
+    Prepare m = SamplePrepare();
+    m.adapter.method = method;
+    const auto read = DecodeToTrainer(Encode(ToTrainer(m)));
+    ASSERT_TRUE(read.ok()) << read.status();
+    EXPECT_EQ(std::get<Prepare>(*read).adapter.method, method);
+  }
+  Prepare unknown = SamplePrepare();
+  unknown.adapter.method = static_cast<LoraMethod>(kAllLoraMethods.size());
+  EXPECT_EQ(DecodeToTrainer(Encode(ToTrainer(unknown))).status().code(), StatusCode::kInvalidArgument);
+}
+
 TEST(ChannelTest, ConfigurationAndPrivacyKeepTheirValues) {
   const auto configure = DecodeToTrainer(Encode(ToTrainer(SampleConfigure())));
   ASSERT_TRUE(configure.ok());

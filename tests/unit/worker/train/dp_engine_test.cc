@@ -76,7 +76,18 @@ class DpEngineTest : public testing::Test {
     return (before - torch::tensor(Adapter(engine)).to(torch::kDouble)) / kStep;
   }
 
-  /// Gradient of a unit's mean loss per target token; all factors are trained.
+  /// The elements of a vector in the adapter's order that are trained, in the delta's order.
+  static Tensor Trained(const AdapterLayout& layout, const Tensor& adapter) {
+    std::vector<Tensor> parts;
+    for (const AdapterTensor& t : layout.tensors()) {
+      if (t.trained)
+        parts.push_back(
+            adapter.narrow(0, static_cast<int64_t>(t.offset), static_cast<int64_t>(t.elements())));
+    }
+    return torch::cat(parts);
+  }
+
+  /// Gradient of a unit's mean loss per target token, in the delta's order.
   Tensor UnitGradient(const AdapterLayout& layout, const Unit& unit) const {
     Reference reference(model_, layout, RandomAdapter(layout));
     double targets = 0;
@@ -86,7 +97,9 @@ class DpEngineTest : public testing::Test {
       for (size_t i = 1; i < text.target.size(); ++i) targets += text.target[i] != 0 ? 1 : 0;
     }
     std::vector<Tensor> parts;
-    for (const AdapterTensor& t : layout.tensors()) parts.push_back(reference.Gradient(t).flatten());
+    for (const AdapterTensor& t : layout.tensors()) {
+      if (t.trained) parts.push_back(reference.Gradient(t).flatten());
+    }
     return torch::cat(parts) / targets;
   }
 
@@ -97,9 +110,12 @@ class DpEngineTest : public testing::Test {
 constexpr double kNormTolerance = 1e-5;
 
 TEST_F(DpEngineTest, NormsEqualOneBackwardPassForEachSampleInEveryTargetLayer) {
-  std::vector<LoraSpec> specs{AllTargets(4, 6)};
-  for (const LoraTarget target : kAllLoraTargets)
-    specs.push_back({.rank = 3, .alpha = 3, .targets = {target}});
+  std::vector<LoraSpec> specs;
+  for (const LoraMethod method : {LoraMethod::kFedIt, LoraMethod::kCore}) {
+    specs.push_back(AllTargets(4, 6, method));
+    for (const LoraTarget target : kAllLoraTargets)
+      specs.push_back({.rank = 3, .alpha = 3, .targets = {target}, .method = method});
+  }
   std::vector<Unit> units;
   // Long before short; every token a target, or what padding and prompts leave of them.
   for (const size_t length : {300U, 3U, 129U, 128U, 37U, 5U}) {
@@ -115,6 +131,7 @@ TEST_F(DpEngineTest, NormsEqualOneBackwardPassForEachSampleInEveryTargetLayer) {
         const double expected = UnitGradient(engine->layout(), units[u]).norm().item<double>();
         EXPECT_GT(expected, 1e-4);
         EXPECT_NEAR(result.unit_norms[u] / expected, 1, kNormTolerance)
+            << LoraMethodName(lora.method) << ", "
             << (lora.targets.size() > 1 ? "all" : LoraTargetName(lora.targets[0])) << ", "
             << units[u].records[0].tokens.size() << " tokens, portable " << portable;
       }
@@ -122,8 +139,13 @@ TEST_F(DpEngineTest, NormsEqualOneBackwardPassForEachSampleInEveryTargetLayer) {
   }
 }
 
-TEST_F(DpEngineTest, SumOfClippedGradientsEqualsBruteForce) {
-  const auto engine = Make();
+class DpEngineMethodTest : public DpEngineTest, public testing::WithParamInterface<LoraMethod> {};
+
+INSTANTIATE_TEST_SUITE_P(Methods, DpEngineMethodTest, testing::ValuesIn(kAllLoraMethods),
+                         [](const auto& info) { return std::string(LoraMethodName(info.param)); });
+
+TEST_P(DpEngineMethodTest, SumOfClippedGradientsEqualsBruteForce) {
+  const auto engine = Make(AllTargets(4, 6, GetParam()));
   std::vector<Unit> units;
   for (uint64_t u = 0; u < 6; ++u)
     units.push_back({{CleanText(10 + 25 * u, 50 + u, u % 3 == 0 ? 0 : u % 3 + 1)}});
@@ -144,7 +166,8 @@ TEST_F(DpEngineTest, SumOfClippedGradientsEqualsBruteForce) {
   EXPECT_EQ(result.dropped, 0U);
   EXPECT_EQ(result.noise_stddev, 0);
   // Six roundings of half a step on each coordinate, and what f32 loses of a gradient.
-  const double worst = (MeanGradient(*engine) - sum / 4).abs().max().item<double>();
+  const Tensor mean = Trained(engine->layout(), MeanGradient(*engine));
+  const double worst = (mean - sum / 4).abs().max().item<double>();
   EXPECT_LT(worst, 6 * 0x1p-21 / 4 + 2e-5 * clip);
   EXPECT_NEAR(result.gradient_norm, (sum / 4).norm().item<double>(), 1e-4 * clip);
 }
@@ -174,15 +197,16 @@ TEST_F(DpEngineTest, AllRecordsOfAPersonAreSummedBeforeOneClip) {
   }
 }
 
-TEST_F(DpEngineTest, FfaClipsAndMovesOnlyWhatItTrains) {
-  const auto engine = Make(AllTargets(4, 6, LoraMethod::kFfa));
+TEST_P(DpEngineMethodTest, OnlyWhatIsTrainedMoves) {
+  const auto engine = Make(AllTargets(4, 6, GetParam()));
   const DpStepResult result =
       Step(*engine, {.clip = 0.5, .noise_multiplier = 1, .divisor = 2}, {{{CleanText(30, 1)}}});
   EXPECT_EQ(result.units, 1U);
   const std::vector<float> before = RandomAdapter(engine->layout()), after = Adapter(*engine);
   for (const AdapterTensor& t : engine->layout().tensors()) {
     const auto first = static_cast<int64_t>(t.offset), last = static_cast<int64_t>(t.offset + t.elements());
-    EXPECT_EQ(std::equal(before.begin() + first, before.begin() + last, after.begin() + first), !t.is_b);
+    EXPECT_EQ(std::equal(before.begin() + first, before.begin() + last, after.begin() + first), !t.trained)
+        << t.PeftName();
   }
 }
 

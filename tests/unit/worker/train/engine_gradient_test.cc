@@ -103,10 +103,10 @@ struct Case {
 
 class EngineGradientTest : public testing::TestWithParam<Case> {
  protected:
-  Errors Run(EngineOptions::Dtype dtype, bool portable) const {
+  Errors Run(EngineOptions::Dtype dtype, bool portable, LoraMethod method = LoraMethod::kFedIt) const {
     const Case& c = GetParam();
     const RandomModel model(c.shape, kVocab, c.tied);
-    return Compare(model, AllTargets(4, 6), {.dtype = dtype, .portable = portable},
+    return Compare(model, AllTargets(4, 6, method), {.dtype = dtype, .portable = portable},
                    {RandomText(c.length, kVocab, 3, c.mask_every)});
   }
 };
@@ -133,6 +133,26 @@ TEST_P(EngineGradientTest, LossAndEveryFactorAgreeWithAutogradInBf16) {
   }
 }
 
+// A core's gradients are small products of u and v; nothing of FedIT's way to them is used.
+TEST_P(EngineGradientTest, LossAndEveryCoreAgreeWithAutogradInF32) {
+  for (const bool portable : {false, true}) {
+    const Errors errors = Run(EngineOptions::Dtype::kF32, portable, LoraMethod::kCore);
+    EXPECT_LT(errors.loss, kFloatTolerance) << "portable " << portable;
+    EXPECT_LT(errors.worst_tensor, kFloatTolerance) << "portable " << portable;
+    RecordProperty(portable ? "portable_error" : "kernel_error", std::to_string(errors.worst_tensor));
+  }
+}
+
+TEST_P(EngineGradientTest, LossAndEveryCoreAgreeWithAutogradInBf16) {
+  for (const bool portable : {false, true}) {
+    const Errors errors = Run(EngineOptions::Dtype::kBf16, portable, LoraMethod::kCore);
+    EXPECT_LT(errors.loss, kHalfTolerance / 2) << "portable " << portable;
+    EXPECT_LT(errors.whole, kHalfTolerance) << "portable " << portable;
+    EXPECT_LT(errors.worst_tensor, kHalfFactorTolerance) << "portable " << portable;
+    RecordProperty(portable ? "portable_error" : "kernel_error", std::to_string(errors.whole));
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(
     Shapes, EngineGradientTest,
     testing::Values(Case{"TwoTokens", kGrouped, true, 2, 0}, Case{"Grouped", kGrouped, true, 37, 0},
@@ -145,21 +165,29 @@ INSTANTIATE_TEST_SUITE_P(
 
 TEST(EngineGradientTest, EveryTargetAloneAgreesWithAutograd) {
   const RandomModel model(kGrouped, kVocab, true);
-  for (const LoraTarget target : kAllLoraTargets) {
-    const LoraSpec lora{.rank = 3, .alpha = 3, .targets = {target}};
-    const Errors errors =
-        Compare(model, lora, {.dtype = EngineOptions::Dtype::kF32}, {RandomText(20, kVocab, 5)});
-    EXPECT_LT(errors.worst_tensor, kFloatTolerance) << LoraTargetName(target);
-    EXPECT_LT(errors.loss, kFloatTolerance) << LoraTargetName(target);
+  for (const LoraMethod method : {LoraMethod::kFedIt, LoraMethod::kCore}) {
+    for (const LoraTarget target : kAllLoraTargets) {
+      const LoraSpec lora{.rank = 3, .alpha = 3, .targets = {target}, .method = method};
+      const Errors errors =
+          Compare(model, lora, {.dtype = EngineOptions::Dtype::kF32}, {RandomText(20, kVocab, 5)});
+      EXPECT_LT(errors.worst_tensor, kFloatTolerance)
+          << LoraMethodName(method) << " " << LoraTargetName(target);
+      EXPECT_LT(errors.loss, kFloatTolerance) << LoraMethodName(method) << " " << LoraTargetName(target);
+    }
   }
 }
 
 TEST(EngineGradientTest, SubsetWithGapsAgreesWithAutograd) {
   const RandomModel model(kGrouped, kVocab, true);
-  const LoraSpec lora{.rank = 3, .alpha = 1, .targets = {LoraTarget::kQ, LoraTarget::kV, LoraTarget::kUp}};
-  const Errors errors =
-      Compare(model, lora, {.dtype = EngineOptions::Dtype::kF32}, {RandomText(20, kVocab, 5)});
-  EXPECT_LT(errors.worst_tensor, kFloatTolerance);
+  for (const LoraMethod method : {LoraMethod::kFedIt, LoraMethod::kCore}) {
+    const LoraSpec lora{.rank = 3,
+                        .alpha = 1,
+                        .targets = {LoraTarget::kQ, LoraTarget::kV, LoraTarget::kUp},
+                        .method = method};
+    const Errors errors =
+        Compare(model, lora, {.dtype = EngineOptions::Dtype::kF32}, {RandomText(20, kVocab, 5)});
+    EXPECT_LT(errors.worst_tensor, kFloatTolerance) << LoraMethodName(method);
+  }
 }
 
 TEST(EngineGradientTest, FfaGradientIsThatOfBAlone) {
@@ -173,10 +201,13 @@ TEST(EngineGradientTest, SequencesOfOneBatchAddUpToTheSumOfTheirLosses) {
   const RandomModel model(kGrouped, kVocab, true);
   // Long before short: what the long one leaves in the buffers must not reach the short one.
   for (const auto dtype : {EngineOptions::Dtype::kF32, EngineOptions::Dtype::kBf16}) {
-    const Errors errors =
-        Compare(model, AllTargets(4, 6), {.dtype = dtype},
-                {RandomText(300, kVocab, 5), RandomText(3, kVocab, 6), RandomText(130, kVocab, 8, 2)});
-    EXPECT_LT(errors.worst_tensor, dtype == EngineOptions::Dtype::kF32 ? kFloatTolerance : kHalfTolerance);
+    for (const LoraMethod method : {LoraMethod::kFedIt, LoraMethod::kCore}) {
+      const Errors errors =
+          Compare(model, AllTargets(4, 6, method), {.dtype = dtype},
+                  {RandomText(300, kVocab, 5), RandomText(3, kVocab, 6), RandomText(130, kVocab, 8, 2)});
+      EXPECT_LT(errors.worst_tensor, dtype == EngineOptions::Dtype::kF32 ? kFloatTolerance : kHalfTolerance)
+          << LoraMethodName(method);
+    }
   }
 }
 
@@ -196,26 +227,31 @@ TEST(EngineGradientTest, AnyRankAndAnyNumberOfThreadsAgreeWithAutograd) {
 
 TEST(EngineGradientTest, GradientAgreesWithFiniteDifferences) {
   const RandomModel model(kGrouped, kVocab, true);
-  const auto engine = MakeEngine(model, AllTargets(4, 6), {.dtype = EngineOptions::Dtype::kF32});
-  const Text text = RandomText(24, kVocab, 5);
-  ASSERT_TRUE(engine->TrainStep(std::vector{text.view()}, false, 0).ok());
-  std::vector<float> gradient(engine->layout().delta_elements());
-  ASSERT_TRUE(engine->GetGradient(gradient).ok());
-  const std::vector<float> start = RandomAdapter(engine->layout());
-  // Along the gradient itself the change of the loss is largest: f32 rounding of the loss matters least.
-  double square = 0;
-  for (const float g : gradient) square += static_cast<double>(g) * g;
-  const double step = 2e-3 / std::sqrt(square);
-  double loss[2];
-  for (const int side : {0, 1}) {
-    std::vector<float> moved = start;
-    for (size_t i = 0; i < moved.size(); ++i)
-      moved[i] += static_cast<float>((side == 0 ? -step : step) * gradient[i]);
-    ASSERT_TRUE(engine->SetAdapter(moved).ok());
-    loss[side] = engine->Evaluate(text.view()).value().loss_sum;
+  for (const LoraMethod method : {LoraMethod::kFedIt, LoraMethod::kCore}) {
+    const auto engine = MakeEngine(model, AllTargets(4, 6, method), {.dtype = EngineOptions::Dtype::kF32});
+    const Text text = RandomText(24, kVocab, 5);
+    ASSERT_TRUE(engine->TrainStep(std::vector{text.view()}, false, 0).ok());
+    std::vector<float> gradient(engine->layout().delta_elements());
+    ASSERT_TRUE(engine->GetGradient(gradient).ok());
+    const std::vector<float> start = RandomAdapter(engine->layout());
+    // Along the gradient itself the change of the loss is largest: f32 rounding of the loss matters least.
+    double square = 0;
+    for (const float g : gradient) square += static_cast<double>(g) * g;
+    const double step = 2e-3 / std::sqrt(square);
+    double loss[2];
+    for (const int side : {0, 1}) {
+      std::vector<float> moved = start;
+      for (const AdapterTensor& t : engine->layout().tensors()) {
+        for (uint64_t i = 0; t.trained && i < t.elements(); ++i)
+          moved[t.offset + i] +=
+              static_cast<float>((side == 0 ? -step : step) * gradient[t.delta_offset + i]);
+      }
+      ASSERT_TRUE(engine->SetAdapter(moved).ok());
+      loss[side] = engine->Evaluate(text.view()).value().loss_sum;
+    }
+    // Error: third derivative times step², and 1e-7 of the loss over the difference.
+    EXPECT_NEAR((loss[1] - loss[0]) / (2 * step * square), 1.0, 1e-3) << LoraMethodName(method);
   }
-  // Error: third derivative times step², and 1e-7 of the loss over the difference.
-  EXPECT_NEAR((loss[1] - loss[0]) / (2 * step * square), 1.0, 1e-3);
 }
 
 TEST(EngineOptimizerTest, StepsAgreeWithLibTorchsAdamW) {

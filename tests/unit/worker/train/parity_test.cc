@@ -82,8 +82,8 @@ TEST_F(ParityTest, LossAndGradientsAreThoseOfPeftInF32) {
     ASSERT_TRUE(engine->GetGradient(gradient).ok());
     for (const AdapterTensor& t : layout.tensors()) {
       const float* g = gradient.data() + t.delta_offset;
-      const std::string name =
-          fmt::format("{}.{}.lora_{}", t.layer, LoraTargetModule(t.target), t.is_b ? "B" : "A");
+      const std::string name = fmt::format("{}.{}.lora_{}", t.layer, LoraTargetModule(t.target),
+                                           t.factor == LoraFactor::kB ? "B" : "A");
       double square = 0;
       for (uint64_t i = 0; i < t.elements(); ++i) square += static_cast<double>(g[i]) * g[i];
       const double norm = prompt.at("norms").at(name).get<double>();

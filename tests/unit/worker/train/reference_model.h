@@ -92,7 +92,9 @@ class Reference {
     torch::Tensor y = torch::matmul(x, Weight(module + ".weight").t());
     const std::string peft = "base_model.model." + module;
     if (const auto a = factors_.find(peft + ".lora_A.weight"); a != factors_.end()) {
-      const torch::Tensor b = factors_.at(peft + ".lora_B.weight");
+      torch::Tensor b = factors_.at(peft + ".lora_B.weight");
+      const auto r = factors_.find(peft + ".lora_R.weight");
+      if (r != factors_.end()) b = torch::matmul(b, r->second);
       y = y + layout_.spec().scale() * torch::matmul(torch::matmul(x, a->second.t()), b.t());
     }
     return y;

@@ -115,6 +115,16 @@ TEST_F(TrainerPrivateTest, WithoutNoiseARoundLowersTheLoss) {
   EXPECT_LT(after.bits_per_byte, base.bits_per_byte);
 }
 
+TEST_F(TrainerPrivateTest, ARoundOfACoreGivesADeltaOfItsCoresAlone) {
+  prepare_.adapter.method = LoraMethod::kCore;
+  MakeAdapter();
+  ASSERT_EQ(layout_->delta_elements(), 2u * 2 * 4 * 4);
+  ASSERT_OK_AND_ASSIGN(const Trainer::Round round, Round());
+  EXPECT_EQ(round.delta.size(), layout_->delta_elements());
+  // Noise reaches every element.
+  EXPECT_EQ(std::count(round.delta.begin(), round.delta.end(), 0.0F), 0);
+}
+
 TEST_F(TrainerPrivateTest, EveryRoundDrawsAnewFromItsSourceAndFromNothingElse) {
   ASSERT_OK_AND_ASSIGN(const Trainer::Round one, Round(1));
   ASSERT_OK_AND_ASSIGN(const Trainer::Round same, Round(1));
