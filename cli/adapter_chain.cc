@@ -7,6 +7,7 @@
 #include "aggregation/peft.h"
 #include "cli/released_privacy.h"
 #include "common/files.h"
+#include "policy/job.h"
 
 namespace concordat::cli {
 namespace {
@@ -14,8 +15,6 @@ namespace {
 using nlohmann::ordered_json;
 
 constexpr std::string_view kFormat = "concordat-chain/1";
-/// What a job can allow for a round: attempts_per_round of configs/job.yaml.
-constexpr uint32_t kMostAttempts = 100;
 constexpr uint64_t kBlobHeaderBytes = 8 + 32 + 4 + 32 + 32 + 8;
 
 std::vector<std::string> Names(const google::protobuf::RepeatedPtrField<std::string>& names) {
@@ -62,7 +61,8 @@ StatusOr<ChainRound> ReadRound(const nlohmann::json& json) {
   ChainRound round;
   ASSIGN_OR_RETURN(round.round, NumberAt(json, "round"));
   ASSIGN_OR_RETURN(round.attempt, NumberAt(json, "attempt"));
-  if (round.attempt >= kMostAttempts) return InvalidArgument("attempt: expected less than {}", kMostAttempts);
+  constexpr uint32_t kMost = policy::JobSpec::Cohort::kMostAttempts;
+  if (round.attempt >= kMost) return InvalidArgument("attempt: expected less than {}", kMost);
   ASSIGN_OR_RETURN(round.adapter, DigestAt(json, "adapter"));
   ASSIGN_OR_RETURN(round.parent, DigestAt(json, "parent"));
   ASSIGN_OR_RETURN(round.sum_sha256, DigestAt(json, "sum_sha256"));

@@ -13,8 +13,6 @@ namespace {
 
 using nlohmann::ordered_json;
 
-constexpr size_t kFewestMembers = 3;  // ParseCharter refuses fewer, in the words of a file
-
 struct NewOptions {
   std::string file;
   std::string name;
@@ -61,8 +59,8 @@ Status RunNew(Context& context, const NewOptions& options) {
   std::error_code error;
   if (std::filesystem::exists(options.file, error))
     return AlreadyExists("{} exists; nothing was written", options.file);
-  if (options.members.size() < kFewestMembers)
-    return InvalidArgument("--member: a charter has at least {} members, {} came", kFewestMembers,
+  if (options.members.size() < policy::kFewestMembers)
+    return InvalidArgument("--member: a charter has at least {} members, {} came", policy::kFewestMembers,
                            options.members.size());
   policy::Charter charter;
   charter.name = options.name;

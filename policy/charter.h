@@ -14,6 +14,9 @@
 
 namespace concordat::policy {
 
+/// With two members the sum tells each what the other has sent.
+inline constexpr size_t kFewestMembers = 3;
+
 /// Kinds of things that cross a border. Numbers are stable: they are in receipts.
 enum class ArtefactKind : uint8_t { kDelta = 1, kMetrics = 2, kEvaluation = 3, kAdapter = 4 };
 std::string_view ArtefactKindName(ArtefactKind kind);

@@ -148,7 +148,7 @@ void CheckTogether(YamlMap& root, const Charter& charter) {
   if (home == nullptr && same != roots.end()) {
     return root.Mistake("coordinator", fmt::format("it has the root key of '{}'", same->second));
   }
-  if (charter.minimum_cohort > kMaxSites || charter.members.size() < 3) return;
+  if (charter.minimum_cohort > kMaxSites || charter.members.size() < kFewestMembers) return;
   for (const CharterFlow& flow : charter.flows) {
     for (const std::string& end : {flow.from, flow.to}) {
       if (end != "*" && charter.Member(end) == nullptr && end != coordinator.id.jurisdiction()) {
@@ -213,7 +213,7 @@ StatusOr<Charter> ParseCharter(std::string_view signed_text, std::string_view fi
   Charter charter;
   charter.name = ReadName(root, "name");
   charter.version = static_cast<uint32_t>(root.Integer("version", 1, 1'000'000));
-  for (YamlMap& map : root.Maps("members", 3, kMaxSites)) {
+  for (YamlMap& map : root.Maps("members", kFewestMembers, kMaxSites)) {
     CharterMember member;
     member.jurisdiction = ReadName(map, "jurisdiction");
     member.law = map.Text("law", 1024);

@@ -67,7 +67,7 @@ void ReadCohort(YamlMap map, JobSpec::Cohort* out) {
   out->minimum = Whole(map, "minimum", 3, kMaxSites);
   out->min_survivors = Whole(map, "min_survivors", 3, kMaxSites);
   out->assumed_colluding = WholeOr(map, "assumed_colluding", 1, 1, kMaxSites);
-  out->attempts_per_round = WholeOr(map, "attempts_per_round", 3, 1, 100);
+  out->attempts_per_round = WholeOr(map, "attempts_per_round", 3, 1, JobSpec::Cohort::kMostAttempts);
   out->wait_ms = static_cast<uint32_t>(map.DurationMillisOr("wait", 30 * kSecond, 0, 7 * kDay));
 }
 

@@ -56,7 +56,8 @@ struct JobSpec {
     uint32_t minimum = 0;                    // sites in a roster, at least
     uint32_t min_survivors = 0;              // m
     uint32_t assumed_colluding = 1;          // nC
-    uint32_t attempts_per_round = 3;
+    static constexpr uint32_t kMostAttempts = 100;
+    uint32_t attempts_per_round = 3;  // at most kMostAttempts
     uint32_t wait_ms = 0;  // how long to wait for the invited before starting with at least `minimum`
   } cohort;
   secagg::Deadlines deadlines;

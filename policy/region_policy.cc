@@ -72,7 +72,7 @@ void ReadCohort(YamlMap map, RegionPolicy::Cohort* out) {
   out->min_survivors = Whole(map, "min_survivors", 3, kMaxSites);
   out->min_honest = Whole(map, "min_honest", 2, kMaxSites);
   out->min_colluding = static_cast<uint32_t>(map.IntegerOr("min_colluding", 1, 1, kMaxSites));
-  out->max_attempts_per_round = Whole(map, "max_attempts_per_round", 1, 100);
+  out->max_attempts_per_round = Whole(map, "max_attempts_per_round", 1, JobSpec::Cohort::kMostAttempts);
   if (map.present() && out->min_survivors > out->min_sites) {
     map.Mistake("min_survivors", fmt::format("expected at most min_sites = {}", out->min_sites));
   }
