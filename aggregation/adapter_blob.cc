@@ -89,4 +89,15 @@ Status CheckChain(const AdapterBlob& parent, const Digest& parent_hash, const Ad
   return OkStatus();
 }
 
+Status CheckFrozen(const AdapterLayout& layout, const AdapterBlob& known, const AdapterBlob& blob) {
+  for (const AdapterTensor& t : layout.tensors()) {
+    if (t.trained) continue;
+    if (std::memcmp(known.weights.data() + t.offset, blob.weights.data() + t.offset,
+                    t.elements() * sizeof(float)) != 0)
+      return DataLoss("adapter of round {}: tensor '{}' is not trained by this job and has changed",
+                      blob.round, t.PeftName());
+  }
+  return OkStatus();
+}
+
 }  // namespace concordat

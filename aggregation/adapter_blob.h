@@ -39,6 +39,11 @@ Digest AdapterHash(ByteView blob_bytes);
 /// OK if `child` follows `parent`: same job and layout, next round, parent's hash. DataLoss otherwise.
 Status CheckChain(const AdapterBlob& parent, const Digest& parent_hash, const AdapterBlob& child);
 
+/// OK if the factors that `layout`'s method does not train are in `blob`, bit for bit, what they are in
+/// `known`, any adapter of the job whose chain was verified: hashes alone would let whoever hands out a later
+/// adapter choose them. DataLoss otherwise, naming the tensor. \pre both decoded with `layout`
+Status CheckFrozen(const AdapterLayout& layout, const AdapterBlob& known, const AdapterBlob& blob);
+
 }  // namespace concordat
 
 #endif  // CONCORDAT_AGGREGATION_ADAPTER_BLOB_H_

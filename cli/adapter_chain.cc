@@ -130,6 +130,7 @@ StatusOr<VerifiedAdapter> VerifyChain(const ChainRecord& record, uint32_t rounds
     if (const Status follows = CheckChain(now.blob, now.hash, *blob); !follows.ok()) {
       return Annotate(follows, where);
     }
+    RETURN_IF_ERROR(CheckFrozen(now.layout, now.blob, *blob));
     now.blob = *std::move(blob);
     now.hash = link.adapter;
   }

@@ -409,11 +409,12 @@ Status Hub::CheckRoom(const policy::VerifiedJob& job) {
   RETURN_IF_ERROR(Check([this, from = job.submitter.jurisdiction()] { return core_.CheckRoom(from); }));
   ASSIGN_OR_RETURN(const AdapterLayout layout,
                    AdapterLayout::Make(job.spec.base_model.shape, job.spec.adapter));
-  const uint64_t needed = layout.adapter_elements() * sizeof(float);
+  // Every adapter of the chain is kept.
+  const uint64_t needed = layout.adapter_elements() * sizeof(float) * (uint64_t{job.spec.rounds} + 1);
   if (const uint64_t bytes = parts_.blobs->StateBytes() + needed; bytes > parts_.max_state_bytes) {
     return ResourceExhausted(
-        "with the job's adapter the state folder would hold {} bytes, at most {} are allowed", bytes,
-        parts_.max_state_bytes);
+        "with the job's {} adapters the state folder would hold {} bytes, at most {} are allowed",
+        job.spec.rounds + 1, bytes, parts_.max_state_bytes);
   }
   return OkStatus();
 }

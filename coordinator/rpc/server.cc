@@ -18,8 +18,10 @@ namespace {
 
 constexpr int kMaxMessageBytes = 4 << 20;
 constexpr int kMaxThreads = 512;
-/// 160 KiB for each of kMaxSites: gRPC reads less at a time when it comes near.
-constexpr size_t kMaxBufferBytes = size_t{16} << 20;
+/// What gRPC may hold of requests that it has read in part and of replies that a peer's link has not taken.
+/// Beyond it gRPC cancels calls, sessions among them, so it has to be above what honest sites can make: for
+/// each of kMaxSites a delivery of some 0.75 MB, or two pieces of an upload.
+constexpr size_t kMaxBufferBytes = size_t{64} << 20;
 constexpr int kMaxStreams = 128;  // of one connection
 constexpr std::chrono::seconds kShutdownTime{5};
 constexpr int kHandshakeMs = 10'000;
@@ -128,7 +130,6 @@ Status Server::Impl::Listen(const policy::CoordinatorConfig& config) {
   builder.AddChannelArgument(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS, kHandshakeMs);
   grpc::ResourceQuota quota("coordinator");
   quota.SetMaxThreads(kMaxThreads);
-  // Half-received chunks: a site that floods waits, the others go on.
   quota.Resize(kMaxBufferBytes);
   builder.SetResourceQuota(quota);
   ASSIGN_OR_RETURN(listener, Listener::Open(config.listen, std::max(kMostOfOneAddress,

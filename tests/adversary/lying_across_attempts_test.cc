@@ -235,6 +235,23 @@ TEST(LedgerBurningTest, RoundsThatNeverWereCostAtMostTheJobsRoundsAndTheBudgetIs
 
 // ---- Results.
 
+TEST(FrozenFactorTest, ASiteThatMissedARoundTakesNoOtherFactorsThanTheSeeds) {
+  for (const bool frozen : {true, false}) {
+    Stage s;
+    s.Open(0, 0), s.RunUntil(CoordinatorPhase::kDone);
+    AdapterBlob other = s.f.adapter;
+    // FFA: the first tensor is an A, which nobody trains, the last one a B.
+    (frozen ? other.weights.front() : other.weights.back()) += 1;
+    s.f.Publish(other);
+    const size_t adverts = s.victim().Sent<Signed<Advert>>().size();
+    s.Tell(1, s.ByCoordinator(s.f.MakeOffer(1, 0)));
+    EXPECT_EQ(s.victim().Sent<Signed<Advert>>().size(), adverts + (frozen ? 0 : 1));
+    if (!frozen) continue;
+    EXPECT_EQ(s.victim().Sent<Dropout>().back().code, worker::DropoutCode::kProtocolViolation);
+    EXPECT_EQ(s.victim().Sent<Dropout>().back().refusal, RefusalCode::kModel);
+  }
+}
+
 TEST(TwoResultsTest, TheNextOfferTellsTheRegionThatHasTheOtherOne) {
   Stage s;
   s.Open(0, 0), s.RunUntil(CoordinatorPhase::kDone);
@@ -281,7 +298,7 @@ TEST(TwoResultsTest, OffersThatDifferInTheirAdapterNeverMeet) {
   for (SiteIndex i : {2, 3, 4}) s.DeliverTo(i);
   const Digest shared = s.f.adapter_hash;
   AdapterBlob other = s.f.adapter;
-  other.weights[0] += 1;
+  other.weights.back() += 1;  // of B, which is trained: it may be anything
   s.f.Publish(other);
   Offer lie = s.f.MakeOffer(1, 0);
   Offer truth = lie;

@@ -178,7 +178,11 @@ Status WorkerCore::StepWalk(Job& job, Walk& walk, const Fetched& fetched, bool* 
     return InvalidArgument("an adapter of another job or round in the chain");
   const Digest parent = blob.parent;
   const RoundIndex round = blob.round;
-  if (!walk.newest) walk.newest = std::make_shared<const AdapterBlob>(std::move(blob));
+  if (!walk.newest) {
+    if (!job.adapter) RETURN_IF_ERROR(MakeFirstAdapter(job));
+    RETURN_IF_ERROR(CheckFrozen(job.layout, *job.adapter->blob, blob));
+    walk.newest = std::make_shared<const AdapterBlob>(std::move(blob));
+  }
   if (const auto known = job.chain.find(round); known != job.chain.end()) {
     if (known->second != walk.next) return InvalidArgument("the chain does not end where this worker's does");
     *arrived = true;

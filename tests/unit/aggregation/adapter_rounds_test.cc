@@ -274,6 +274,22 @@ TEST_F(AdapterBlobTest, ChainHoldsOnlyForTheNextRoundOfTheSameJob) {
   EXPECT_EQ(CheckChain(parent, hash, bad).code(), StatusCode::kDataLoss);
 }
 
+TEST_F(AdapterBlobTest, AFactorThatIsNotTrainedMayNotChange) {
+  for (const LoraMethod method : kAllLoraMethods) {
+    const AdapterLayout layout = Layout(method);
+    AdapterBlob known;
+    known.weights.assign(layout.adapter_elements(), 0.5F);
+    EXPECT_TRUE(CheckFrozen(layout, known, known).ok());
+    for (const AdapterTensor& t : layout.tensors()) {
+      AdapterBlob blob = known;
+      blob.weights[t.offset + t.elements() - 1] = 0.25F;
+      const Status checked = CheckFrozen(layout, known, blob);
+      EXPECT_EQ(checked.code(), t.trained ? StatusCode::kOk : StatusCode::kDataLoss) << t.PeftName();
+      EXPECT_EQ(Message(checked).find(t.PeftName()) != std::string::npos, !t.trained);
+    }
+  }
+}
+
 TEST_F(AdapterBlobTest, LayoutDigestTellsShapesAndSpecsApart) {
   std::set<Digest> digests = {LayoutDigest(layout_), LayoutDigest(Layout(LoraMethod::kFfa)),
                               LayoutDigest(Layout(LoraMethod::kCore)),

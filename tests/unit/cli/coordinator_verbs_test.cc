@@ -207,6 +207,20 @@ TEST_F(CoordinatorVerbs, ABrokenTransferGoesOnWhereItStopped) {
   EXPECT_THAT(service_.fetched_from, ElementsAre(0, 1000));
 }
 
+TEST_F(CoordinatorVerbs, VerifyRefusesALaterAdapterWithOtherFactorsThanTheSeeds) {
+  MakeRounds(1);
+  ASSERT_OK_AND_ASSIGN(const policy::JobSpec job, policy::ParseJob(job_text_, "job.yaml"));
+  ASSERT_OK_AND_ASSIGN(const AdapterLayout layout, AdapterLayout::Make(job.base_model.shape, job.adapter));
+  const std::string honest = service_.blobs[service_.rounds.rounds(0).adapter()];
+  ASSERT_OK_AND_ASSIGN(AdapterBlob blob, DecodeAdapterBlob(AsBytes(honest), layout));
+  blob.weights[0] += 1;  // of the first A: the record that names it is as consistent as the honest one
+  const Digest hash = Keep(blob);
+  service_.rounds.mutable_rounds(0)->set_adapter(hash.bytes.data(), 32);
+  const Ran verify = Go({"adapter", "verify", "smollm2-manuals"});
+  EXPECT_EQ(verify.code, 1);
+  EXPECT_THAT(verify.err, HasSubstr("q_proj.lora_A.weight' is not trained by this job and has changed"));
+}
+
 TEST_F(CoordinatorVerbs, PullRefusesAnAlteredBlobAnotherParentAndAnotherStart) {
   MakeRounds(2);
   const auto rounds = service_.rounds;
