@@ -40,7 +40,9 @@ void ReadBaseModel(YamlMap map, JobSpec::BaseModel* out) {
 }
 
 void ReadAdapter(YamlMap map, LoraSpec* out) {
-  out->method = kAllLoraMethods[map.Choice("method", {"fedit", "ffa", "core"})];
+  std::vector<std::string_view> methods;
+  for (const LoraMethod method : kAllLoraMethods) methods.push_back(LoraMethodName(method));
+  out->method = kAllLoraMethods[map.Choice("method", methods)];
   out->rank = Whole(map, "rank", 1, 256);
   out->alpha = map.Number("alpha", 1e-3, 1e4);
   out->targets = ReadList<LoraTarget>(map, "targets", 1, kAllLoraTargets.size(), ParseLoraTarget);

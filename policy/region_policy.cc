@@ -130,10 +130,10 @@ StatusOr<RegionPolicy> ParseRegionPolicy(std::string_view text, std::string_view
     policy.base_models.push_back({ReadDigest(map, "sha256"), map.Text("license", 64)});
   }
   YamlMap adapters = root.Map("adapters");
-  policy.adapters.methods = ReadList<LoraMethod>(
-      adapters, "methods", 1, kAllLoraMethods.size(),
-      OneOf<LoraMethod>(
-          {{"fedit", LoraMethod::kFedIt}, {"ffa", LoraMethod::kFfa}, {"core", LoraMethod::kCore}}));
+  std::vector<std::pair<std::string_view, LoraMethod>> methods;
+  for (const LoraMethod method : kAllLoraMethods) methods.emplace_back(LoraMethodName(method), method);
+  policy.adapters.methods =
+      ReadList<LoraMethod>(adapters, "methods", 1, methods.size(), OneOf<LoraMethod>(methods));
   policy.adapters.targets =
       ReadList<LoraTarget>(adapters, "targets", 1, kAllLoraTargets.size(), ParseLoraTarget);
   policy.adapters.max_rank = Whole(adapters, "max_rank", 1, 256);

@@ -19,8 +19,8 @@ namespace {
 constexpr int kMaxMessageBytes = 4 << 20;
 constexpr int kMaxThreads = 512;
 /// What gRPC may hold of requests that it has read in part and of replies that a peer's link has not taken.
-/// Beyond it gRPC cancels calls, sessions among them, so it has to be above what honest sites can make: for
-/// each of kMaxSites a delivery of some 0.75 MB, or two pieces of an upload.
+/// Beyond it gRPC cancels calls, sessions among them, so lower is not safer. A hundred deliveries of some
+/// 0.75 MB that nobody reads, or as many uploads of 1 MiB a piece, come near it and above.
 constexpr size_t kMaxBufferBytes = size_t{64} << 20;
 constexpr int kMaxStreams = 128;  // of one connection
 constexpr std::chrono::seconds kShutdownTime{5};

@@ -345,8 +345,9 @@ class Region {
 
 class ServerTest : public ::testing::Test {
  protected:
-  void StartServer() {
-    auto server = Server::Start(treaty_.Config(), [] { abort(); });
+  void StartServer() { StartServer(treaty_.Config()); }
+  void StartServer(const policy::CoordinatorConfig& config) {
+    auto server = Server::Start(config, [] { abort(); });
     ASSERT_OK(server);
     server_ = std::move(*server);
     jobs_ = pb::Jobs::NewStub(treaty_.Dial(server_->address(), treaty_.IdentityOf("de", "operator")));
@@ -539,6 +540,20 @@ TEST_F(ServerTest, AnUploadGoesOnWhereItWasAfterARestartOfTheCoordinator) {
   ASSERT_TRUE(status.ok()) << status.error_message();
   EXPECT_EQ(reply.chunks(), 24u) << "the share of one of four members";
   EXPECT_EQ(reply.stored(), stored) << "none of it is sent again";
+}
+
+TEST_F(ServerTest, AJobNeedsRoomForTheAdapterOfEveryRound) {
+  policy::CoordinatorConfig config = treaty_.Config();
+  config.limits.max_state_bytes = 512 << 10;  // 73 adapters of 7 KB
+  StartServer(config);
+  grpc::ClientContext context;
+  pb::SubmitReply reply;
+  const auto status =
+      jobs_->Submit(&context, Signed(JobYaml(treaty_.signed_.hash, 100, "de, es, fr")), &reply);
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED) << status.error_message();
+  EXPECT_NE(status.error_message().find("with the job's 101 adapters"), std::string::npos)
+      << status.error_message();
+  Submit(2, "de, es, fr");
 }
 
 TEST_F(ServerTest, SubmittingTheSameFileAgainChangesNothing) {

@@ -13,15 +13,7 @@ TEST(CoreAdapterRoundTest, AWholeJobSumsExactlyAndMovesNothingButR) {
   ASSERT_EQ(f.layout.delta_elements(), 2u * 2 * 4 * 4);
   ASSERT_EQ(*policy::MaskedElements(f.job.spec), f.layout.delta_elements() + policy::kMetricCount);
   const std::vector<float> first = FirstAdapter(f.layout, f.job.id, f.job.spec.seed)->weights;
-  f.StartAll();
-  f.Notify();
-  for (RoundIndex r = 0; r < 3; ++r) {
-    f.Begin(r, 0);
-    f.Run();
-    ASSERT_EQ(f.round().phase(), secagg::CoordinatorPhase::kDone);
-    EXPECT_EQ(f.Decoded().mean_delta, f.PlainSum().mean_delta);
-    for (auto& region : f.regions) EXPECT_EQ(region->Sent<ResultAck>().back().new_adapter, f.adapter_hash);
-  }
+  ASSERT_NO_FATAL_FAILURE(testing::PlayExactRounds(f, 3));
   for (auto& region : f.regions)
     EXPECT_EQ(region->uploads.at({f.job.id, 0, 0}).size(),
               4 * (f.layout.delta_elements() + policy::kMetricCount));

@@ -661,6 +661,21 @@ class Federation {
   std::map<Region*, size_t> read_;
 };
 
+/// Rounds of a job in which no site is lost: each sum is the plain one, to the bit, and every region makes
+/// the adapter that was announced.
+inline void PlayExactRounds(Federation& f, RoundIndex rounds) {
+  f.StartAll();
+  f.Notify();
+  for (RoundIndex r = 0; r < rounds; ++r) {
+    f.Begin(r, 0);
+    f.Run();
+    ASSERT_EQ(f.round().phase(), secagg::CoordinatorPhase::kDone);
+    ASSERT_EQ(f.round().survivors().size(), f.regions.size());
+    EXPECT_EQ(f.Decoded().mean_delta, f.PlainSum().mean_delta);
+    for (auto& region : f.regions) EXPECT_EQ(region->Sent<ResultAck>().back().new_adapter, f.adapter_hash);
+  }
+}
+
 }  // namespace concordat::worker::testing
 
 #endif  // CONCORDAT_TESTS_UNIT_WORKER_CORE_FEDERATION_H_

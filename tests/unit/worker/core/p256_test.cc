@@ -18,18 +18,7 @@ class P256RoundTest : public ::testing::Test {
   Federation f_{"noise_multiplier: 0.05", "", crypto::SignatureProfile::kP256};
 };
 
-TEST_F(P256RoundTest, SumsExactlyRoundAfterRound) {
-  f_.StartAll();
-  f_.Notify();
-  for (RoundIndex r = 0; r < 2; ++r) {
-    f_.Begin(r, 0);
-    f_.Run();
-    ASSERT_EQ(f_.round().phase(), secagg::CoordinatorPhase::kDone);
-    ASSERT_EQ(f_.round().survivors().size(), 4u);
-    ExpectPlainSum();
-    for (auto& region : f_.regions) EXPECT_EQ(region->Sent<ResultAck>().back().new_adapter, f_.adapter_hash);
-  }
-}
+TEST_F(P256RoundTest, SumsExactlyRoundAfterRound) { testing::PlayExactRounds(f_, 2); }
 
 TEST_F(P256RoundTest, ALostSitesMaskKeyIsRebuiltFromItsShares) {
   f_.regions[2]->hold_uploaded = true;

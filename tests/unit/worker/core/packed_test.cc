@@ -32,16 +32,7 @@ class PackedRoundTest : public ::testing::Test {
 };
 
 TEST_F(PackedRoundTest, AWholeJobSumsExactlyAndEveryRegionMakesTheSameAdapters) {
-  f_.StartAll();
-  f_.Notify();
-  for (RoundIndex r = 0; r < 3; ++r) {
-    f_.Begin(r, 0);
-    f_.Run();
-    ASSERT_EQ(f_.round().phase(), secagg::CoordinatorPhase::kDone);
-    ASSERT_EQ(f_.round().survivors().size(), 4u);
-    ExpectPlainSum();
-    for (auto& region : f_.regions) EXPECT_EQ(region->Sent<ResultAck>().back().new_adapter, f_.adapter_hash);
-  }
+  testing::PlayExactRounds(f_, 3);
 }
 
 TEST_F(PackedRoundTest, ALostSiteIsTakenOutOfTheSum) {
