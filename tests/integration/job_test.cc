@@ -160,6 +160,11 @@ TEST(JobTest, ACoreAdapterTravelsAsItsCoresAndLeavesAsAPeftFolder) {
   const std::string gguf = (federation.root() / "adapter.gguf").string();
   EXPECT_EQ(federation.Concordat({"adapter", "export", adapter, "--format", "gguf", "--out", gguf}).code, 0);
   EXPECT_TRUE(std::filesystem::exists(gguf));
+  const std::string merged = (federation.root() / "merged").string();
+  const Ran merge = federation.Concordat({"adapter", "export", adapter, "--format", "merged", "--base",
+                                          (federation.root() / "tiny.gguf").string(), "--out", merged});
+  EXPECT_EQ(merge.code, 0) << merge.err;
+  EXPECT_TRUE(std::filesystem::exists(merged + "/model.safetensors"));
   EXPECT_EQ(federation.Concordat({"eval", job}).code, 0);
 }
 
