@@ -127,7 +127,8 @@ class Inversion:
         for q, sigma, times in steps:
             loss, p, log_moment = Step(q, sigma, pair).nodes(theta, u_max, fine)
             self.log_scale += L(times) * log_moment
-            self.log_phi += L(times) * self._log_phi(loss, p, du, count)
+            with np.errstate(invalid="ignore"):  # its logarithm times a real number
+                self.log_phi += L(times) * self._log_phi(loss, p, du, count)
 
     @staticmethod
     def _reach(steps, pair, theta, var, du):
@@ -161,7 +162,8 @@ class Inversion:
                 z[k] = (p * d).sum()
                 d = d + one + d * one
         z[0] = 0
-        return np.log1p(2 * z.real + np.abs(z)**2) / 2 + 1j * np.arctan2(z.imag, 1 + z.real)
+        with np.errstate(divide="ignore"):  # a characteristic function below 2^-64 is 0 here
+            return np.log1p(2 * z.real + np.abs(z)**2) / 2 + 1j * np.arctan2(z.imag, 1 + z.real)
 
     def log_delta(self, eps):
         s = self.theta + 1j * self.u
@@ -227,7 +229,7 @@ def of_pair(steps, pair, delta=None, epsilon=None):
         rough = log_m(theta) - theta * epsilon - 8
         values = [np.exp(Inversion(steps, pair, theta * factor, rough, fine).log_delta(epsilon))
                   for fine, factor in VARIANTS]
-    spread = max(abs(v / values[0] - 1) for v in values)
+    spread = np.max(np.abs(np.array(values) / values[0] - 1))  # not max(): that loses what is no number
     return float(values[0]), float(spread)
 
 
