@@ -19,7 +19,7 @@ namespace concordat {
 ///
 /// **Method.** Each step's pair is replaced by a dominating one on a grid (connect_dots.h) whose spacing
 /// comes from the composition: what the grid adds to ε is Σ T·E[u(h−u)]/2·(1 + tilt), measured while it is
-/// made and asked to be below 6e-4 of ε (of ln δ, for Delta). Masses are multiplied by e^{θℓ}, which puts
+/// made and asked to be below 5e-4 of ε (of ln δ, for Delta). Masses are multiplied by e^{θℓ}, which puts
 /// the composition's mass where the answer is, composed in the Fourier domain (tilted_fft.h), and
 /// multiplied back.
 ///

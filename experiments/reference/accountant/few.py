@@ -12,7 +12,7 @@ import numpy as np
 
 from . import arbiter
 
-POINTS = 1 << 21
+POINTS = 1 << 20
 SHARE = 5e-4
 MARGIN = 1e-9  # of the ends, for rounding: a hundred times and more of what it does
 
