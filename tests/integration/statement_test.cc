@@ -3,6 +3,7 @@
 #include "policy/job_privacy.h"
 #include "tests/support/federation.h"
 #include "tests/support/status_matchers.h"
+#include "tests/support/tiny_model.h"
 
 // A job's charges from the ledgers of real regions into the folder of its adapter, and an outside script that
 // recomputes them.
@@ -18,10 +19,11 @@ using nlohmann::json;
 using ::testing::HasSubstr;
 
 /// Tests run in the source folder. Of integer releases it needs nothing but Python itself.
-Ran Recompute(const std::string& privacy) {
+/// \param what `file` is: --statement, a privacy.json; --every, what `ledger show` printed
+Ran Recompute(const std::string& file, const std::string& what = "--statement") {
   return RunToEnd({"/bin/sh", "-c",
-                   "cd experiments/reference && exec python3 -B -m accountant.ledger --statement \"$0\" 2>&1",
-                   privacy});
+                   "cd experiments/reference && exec python3 -B -m accountant.ledger \"$1\" \"$0\" 2>&1",
+                   file, what});
 }
 
 std::string RunJob(Federation& federation, const JobOptions& options) {
@@ -93,6 +95,77 @@ TEST(StatementTest, AnAdapterCarriesWhatItsRegionsWereChargedAndAScriptRecompute
   EXPECT_EQ(federation.Concordat({"adapter", "verify", adapter}).code, 0);
   federation.StopAll();
 }
+
+/// Sixty records of twenty persons.
+std::string PersonRecords(size_t region) {
+  std::string out;
+  int n = 0;
+  for (json record : concordat::testing::JsonLines(concordat::testing::TinyRecords(60, region + 1))) {
+    record["person"] = fmt::format("p{}", n++ % 20);
+    out += record.dump() + "\n";
+  }
+  return out;
+}
+
+/// A job whose sites share the noise: each row and each region's figures, against everyone and with honest
+/// survivors, follow from the rows by the script's formulas.
+void ExpectSharedNoiseRecomputed(const std::string& unit) {
+  SCOPED_TRACE(unit);
+  FederationOptions options;
+  options.unit = unit;
+  if (unit == "person") options.records = PersonRecords;
+  Federation federation(options);
+  JobOptions shared;
+  shared.unit = unit;
+  shared.shared_noise = true;
+  if (unit != "site") {
+    shared.local_steps = 1;
+    shared.learning_rate = "0.5";
+    shared.clip = "0.2";
+  }
+  const std::string job = RunJob(federation, shared);
+  const std::string adapter = (federation.root() / "adapter").string();
+  ASSERT_EQ(federation.Concordat({"adapter", "pull", job, "--out", adapter}).code, 0);
+  TellAll(federation, job, adapter);
+  const std::string privacy = adapter + "/privacy.json";
+  const Ran agreed = Recompute(privacy);
+  EXPECT_EQ(agreed.code, 0) << agreed.out;
+  EXPECT_THAT(agreed.out, HasSubstr("3 of 3 regions"));
+  for (const std::string& region : federation.jurisdictions()) {
+    const Ran shown = federation.Concordat(
+        {"ledger", "show", "--worker", (federation.Region(region) / "worker.yaml").string()});
+    const std::string book = (federation.root() / "ledger.json").string();
+    ASSERT_OK(WriteFileAtomically(book, shown.out));
+    const Ran rows = Recompute(book, "--every");
+    EXPECT_EQ(rows.code, 0) << rows.out;
+    EXPECT_THAT(rows.out, HasSubstr("2 rows, all agree"));
+  }
+
+  ASSERT_OK_AND_ASSIGN(const std::string text, ReadTextFile(privacy));
+  const auto spec = policy::ParseJob(federation.JobText(shared), "job.yaml").value();
+  const json page = json::parse(text);
+  for (const json& region : page.at("regions")) {
+    EXPECT_EQ(region.at("unit"), unit);
+    EXPECT_NEAR(region.at("epsilon_distributed").get<double>() / policy::PlanEpsilon(spec, 2, 3).value(), 1,
+                1e-9);
+    EXPECT_EQ(region.at("epsilon_charged"), region.at("epsilon_distributed"));
+    EXPECT_GT(region.at("epsilon_local"), region.at("epsilon_distributed"));
+  }
+  for (const char* key : {"/regions/0/epsilon_local", "/regions/1/epsilon_distributed"}) {
+    json lower = page;
+    json& figure = lower[json::json_pointer(key)];
+    figure = figure.get<double>() * 0.999;
+    ASSERT_OK(WriteFileAtomically(privacy, lower.dump(2)));
+    const Ran differs = Recompute(privacy);
+    EXPECT_EQ(differs.code, 1) << key;
+    EXPECT_THAT(differs.out, HasSubstr("DIFFERS")) << key;
+  }
+  federation.StopAll();
+}
+
+TEST(StatementTest, SharedNoiseOfSitesIsRecomputed) { ExpectSharedNoiseRecomputed("site"); }
+TEST(StatementTest, SharedNoiseOverRecordsIsRecomputed) { ExpectSharedNoiseRecomputed("record"); }
+TEST(StatementTest, SharedNoiseOverPersonsIsRecomputed) { ExpectSharedNoiseRecomputed("person"); }
 
 TEST(StatementTest, WhatRecordsWereChargedIsTheirSteps) {
   FederationOptions options;

@@ -242,7 +242,7 @@ void Federation::WriteRegion(size_t index) {
 namespace {
 
 std::string PrivacyText(const JobOptions& job) {
-  if (job.shared_noise) {
+  if (job.shared_noise && job.unit != "site") {
     return fmt::format(
         "privacy:\n  unit: {}\n  noise: distributed\n  clip: {}\n  unit_clip: 0.5\n  noise_multiplier: {}\n"
         "  sampling_rate: 1\n  expected_units: 40\n  delta: 0.00001\n  modulus_bits: {}\n",
@@ -255,10 +255,13 @@ std::string PrivacyText(const JobOptions& job) {
         job.unit, job.clip, job.unit_noise, job.modulus_bits);
   }
   return fmt::format(
-      "privacy:\n  unit: site\n  noise: local\n  clip: {}\n  noise_multiplier: {}\n  delta: 0.00001\n"
+      "privacy:\n  unit: site\n  noise: {}\n  clip: {}\n  noise_multiplier: {}\n  delta: 0.00001\n"
       "  rounding: {}\n  modulus_bits: {}\nmetrics: {{loss_bound: 8, noise_multiplier: {}}}\n",
-      job.clip, job.noise ? "0.0005" : "0", job.noise ? "stochastic" : "nearest", job.modulus_bits,
-      job.noise ? "0.001" : "0");
+      job.shared_noise ? "distributed" : "local", job.clip,
+      job.shared_noise ? job.unit_noise
+      : job.noise      ? "0.0005"
+                       : "0",
+      job.noise ? "stochastic" : "nearest", job.modulus_bits, job.noise ? "0.001" : "0");
 }
 
 }  // namespace
@@ -279,7 +282,8 @@ std::string Federation::JobText(const JobOptions& job) const {
       "{}server: {{learning_rate: 1.0}}\n",
       job.name, job.seed, charter_.hex(), options_.model_name, base_model_.hex(), s.layers, s.hidden,
       s.intermediate, s.heads, s.kv_heads, s.head_dim, job.method, job.local_steps, job.batch_sequences,
-      job.sequence_tokens, job.learning_rate, job.shared_noise ? "  optimizer: sgd\n" : "", job.rounds,
+      job.sequence_tokens, job.learning_rate,
+      job.shared_noise && job.unit != "site" ? "  optimizer: sgd\n" : "", job.rounds,
       fmt::join(job.jurisdictions.empty() ? options_.jurisdictions : job.jurisdictions, ", "), job.minimum,
       job.min_survivors, job.attempts_per_round, job.wait, step, step, job.input_deadline, step, step,
       PrivacyText(job));

@@ -36,7 +36,8 @@ struct JobOptions {
   /// record, person: DP-SGD with this noise, by units that `person` of every record or the record itself
   /// names.
   std::string unit = "site", unit_noise = "1.0";
-  /// Of such a unit: one sum of all units a round, and the sites share its noise.
+  /// The sites share the noise, of multiplier `unit_noise`; of a person or a record with one sum of all units
+  /// a round.
   bool shared_noise = false;
 };
 
