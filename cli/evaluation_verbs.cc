@@ -93,7 +93,7 @@ Status RunReport(Context& context, const ReportOptions& options) {
   context.output.Json({{"job", job.hex()}, {"html", options.out}, {"json", json_file.string()}});
   SayRounds(context.output, input.rounds);
   if (const auto price = PriceOf(input.job, static_cast<uint32_t>(input.rounds.rounds_size()),
-                                 AttemptsBegun(input.state, input.rounds));
+                                 AttemptsBegun(input.state, input.rounds), LargestRoster(input.rounds));
       price.ok()) {
     for (const auto& sentence : Explain(*price)) context.output.Say(sentence);
   }

@@ -71,7 +71,8 @@ Status ShowJob(Context& context, const std::string& text) {
   ASSIGN_OR_RETURN(const pb::JobState state, client->State(job));
   ASSIGN_OR_RETURN(const pb::RoundsReply rounds, client->Rounds(job));
   ASSIGN_OR_RETURN(const policy::JobSpec spec, ReportedJob(job, state, rounds));
-  ASSIGN_OR_RETURN(const JobPrice price, PriceOf(spec, spec.rounds, AttemptsBegun(state, rounds)));
+  const uint32_t sites = std::max(LargestRoster(rounds), static_cast<uint32_t>(state.regions_size()));
+  ASSIGN_OR_RETURN(const JobPrice price, PriceOf(spec, spec.rounds, AttemptsBegun(state, rounds), sites));
   Output& out = context.output;
   out.Json({{"job", job.hex()},
             {"name", spec.name},

@@ -47,7 +47,7 @@ std::string Plan(const ReleasedPrivacy& privacy) {
   const PrivacyStatement& plan = privacy.price.plan;
   std::string out = fmt::format(
       "| | |\n|---|---|\n| Unit of privacy | {} |\n| Neighbours | {} |\n| Sampler | {} |\n"
-      "| Rounds, smallest cohort | {}, {} |\n| Attempts begun | {} |\n| Planned ε, local | {} |\n"
+      "| Rounds, sites at most | {}, {} |\n| Attempts begun | {} |\n| Planned ε, local | {} |\n"
       "| Planned ε with h honest survivors | {} |\n| Planned δ | {:g} |\n\n",
       PrivacyUnitText(plan.unit), NeighbourText(plan.neighbour), Escape(plan.sampler), plan.rounds,
       plan.cohort, privacy.price.attempts, HumanEpsilon(plan.epsilon_local),

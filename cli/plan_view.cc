@@ -96,6 +96,20 @@ std::string UnitRemark(const policy::JobSpec& job, const PrivacyStatement& state
       what, job.privacy.delta, 1 / job.privacy.delta, unit);
 }
 
+/// What a larger roster does to the first epsilon; nothing with local noise, or where there cannot be a
+/// larger one.
+std::optional<std::string> ShareRemark(const policy::JobSpec& job, const PrivacyStatement& statement) {
+  const auto most = static_cast<uint32_t>(kMaxSites);
+  if (job.privacy.noise == policy::NoisePlacement::kLocal || statement.cohort >= most) return std::nullopt;
+  const auto largest = policy::PlanStatement(job, statement.rounds, most);
+  if (!largest.ok() || std::isinf(largest->epsilon_local)) return std::nullopt;
+  return fmt::format(
+      "The first epsilon, against all others in league, is for rounds of at most {} sites: each adds a "
+      "smaller share of "
+      "the noise the more there are. With {}, the most there can be, it would be {}.",
+      statement.cohort, most, HumanEpsilon(largest->epsilon_local));
+}
+
 }  // namespace
 
 size_t WouldJoin(const std::vector<pb::RegionPlan>& regions) {
@@ -125,6 +139,7 @@ std::vector<std::string> EpsilonRemarks(const policy::JobSpec& job, const Privac
   }
   if (policy::IsPerUnit(job)) {
     out.push_back(UnitRemark(job, statement));
+    if (auto remark = ShareRemark(job, statement)) out.push_back(*std::move(remark));
     return out;
   }
   if (job.cohort.minimum < kFewSites) {
@@ -134,6 +149,7 @@ std::vector<std::string> EpsilonRemarks(const policy::JobSpec& job, const Privac
                     "person or record.",
                     job.cohort.minimum));
   }
+  if (auto remark = ShareRemark(job, statement)) out.push_back(*std::move(remark));
   return out;
 }
 
@@ -153,7 +169,10 @@ StatusOr<PlanView> MakePlanView(const policy::JobSpec& job, const JobId& id, con
   }
   plan.can_start = reply.can_start();
   ASSIGN_OR_RETURN(plan.flows, policy::FlowsOf(charter, job, workers));
-  ASSIGN_OR_RETURN(plan.end, policy::PlanStatement(job, job.rounds, job.cohort.minimum));
+  // Who else may join until it begins is not known: one of every member, or all that have answered.
+  const size_t sites = std::max(charter.members.size(), plan.regions.size());
+  ASSIGN_OR_RETURN(plan.end, policy::PlanStatement(job, job.rounds,
+                                                   policy::PricedSites(job, static_cast<uint32_t>(sites))));
   ASSIGN_OR_RETURN(plan.bytes_per_round, policy::MaskedBytes(job));
   return plan;
 }

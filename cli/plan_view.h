@@ -17,7 +17,7 @@ struct PlanView {
   std::vector<pb::RegionPlan> regions;
   bool can_start = false;
   std::vector<policy::FlowRow> flows;  // of the workers that would join
-  PrivacyStatement end;                // after the last round, with the smallest cohort
+  PrivacyStatement end;                // after the last round, with PricedSites
   uint64_t bytes_per_round = 0;        // up, of one region
 };
 

@@ -24,11 +24,23 @@ uint32_t AttemptsBegun(const pb::JobState& state, const pb::RoundsReply& rounds)
   return attempts;
 }
 
-StatusOr<JobPrice> PriceOf(const policy::JobSpec& job, uint32_t rounds, uint32_t attempts) {
+uint32_t RosterOf(const ChainRound& round) {
+  return static_cast<uint32_t>(round.survivors.size() + round.missing.size());
+}
+
+uint32_t LargestRoster(const pb::RoundsReply& rounds) {
+  int most = 0;
+  for (const auto& round : rounds.rounds())
+    most = std::max(most, round.survivors_size() + round.missing_size());
+  return static_cast<uint32_t>(most);
+}
+
+StatusOr<JobPrice> PriceOf(const policy::JobSpec& job, uint32_t rounds, uint32_t attempts, uint32_t sites) {
   JobPrice price;
   price.attempts = std::max(rounds, attempts);
-  ASSIGN_OR_RETURN(price.plan, policy::PlanStatement(job, rounds, job.cohort.minimum));
-  ASSIGN_OR_RETURN(price.epsilon_of_attempts, policy::PlanEpsilon(job, price.attempts, job.cohort.minimum));
+  const uint32_t priced = policy::PricedSites(job, sites);
+  ASSIGN_OR_RETURN(price.plan, policy::PlanStatement(job, rounds, priced));
+  ASSIGN_OR_RETURN(price.epsilon_of_attempts, policy::PlanEpsilon(job, price.attempts, priced));
   return price;
 }
 
@@ -46,11 +58,11 @@ nlohmann::ordered_json ToJson(const JobPrice& price) {
 std::vector<std::string> Explain(const JobPrice& price) {
   std::vector<std::string> out;
   out.push_back(fmt::format(
-      "This prices an undisturbed job: {}, one attempt each, with the smallest cohort allowed. It is a "
-      "plan's "
-      "figure. What a region was charged is in that region's own ledger (concordat ledger show), with "
-      "aborted attempts and evaluations.",
-      Count(price.plan.rounds, "finished round")));
+      "This prices an undisturbed job: {}, one attempt each, with a cohort of {}. It is a plan's figure. "
+      "What a "
+      "region was charged is in that region's own ledger (concordat ledger show), with aborted attempts and "
+      "evaluations.",
+      Count(price.plan.rounds, "finished round"), price.plan.cohort));
   if (price.attempts > price.plan.rounds) {
     out.push_back(
         fmt::format("{} began, {} without a result: a region that was charged for all of them has epsilon {} "

@@ -149,7 +149,7 @@ std::string Rounds(const ReportInput& input) {
 
 StatusOr<JobPrice> Price(const ReportInput& input) {
   return PriceOf(input.job, static_cast<uint32_t>(input.rounds.rounds_size()),
-                 AttemptsBegun(input.state, input.rounds));
+                 AttemptsBegun(input.state, input.rounds), LargestRoster(input.rounds));
 }
 
 /// What the evaluation cost, which no plan prices.

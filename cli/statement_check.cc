@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "cli/price.h"
 #include "policy/job_privacy.h"
 
 namespace concordat::cli {
@@ -15,10 +16,6 @@ using policy::LedgerStatement;
 
 bool Names(const std::vector<std::string>& workers, const std::string& worker) {
   return std::ranges::find(workers, worker) != workers.end();
-}
-
-uint32_t RosterOf(const ChainRound& round) {
-  return static_cast<uint32_t>(round.survivors.size() + round.missing.size());
 }
 
 /// The charges of one region, held against the job's own file.

@@ -210,6 +210,11 @@ StatusOr<LedgerCharge> RoundCharge(const JobSpec& job, const secagg::Offer& offe
   return Charge(job, offer.id, Offered(offer));
 }
 
+uint32_t PricedSites(const JobSpec& job, uint32_t sites) {
+  if (job.privacy.noise == NoisePlacement::kLocal) return job.cohort.minimum;
+  return std::clamp(sites, job.cohort.minimum, static_cast<uint32_t>(kMaxSites));
+}
+
 StatusOr<double> PlanEpsilon(const JobSpec& job, uint32_t rounds, uint32_t sites) {
   ASSIGN_OR_RETURN(const LedgerCharge charge, RoundCharge(job, AttemptId{}, sites));
   ASSIGN_OR_RETURN(const Price all, charge.price.Times(rounds));

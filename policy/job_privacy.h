@@ -72,6 +72,12 @@ SubsampledGaussian RoundSteps(const JobSpec& job);
 StatusOr<LedgerCharge> RoundCharge(const JobSpec& job, const AttemptId& attempt, uint32_t sites);
 StatusOr<LedgerCharge> RoundCharge(const JobSpec& job, const secagg::Offer& offer);
 
+/// The number of sites with which a job is priced for readers that do not have its offers. With shared noise
+/// a site's own share is smaller the more sites there are, and ε against everyone else larger: as many as a
+/// round had or may have, `sites`. With local noise nothing depends on it: the smallest cohort. At least
+/// that, at most kMaxSites.
+uint32_t PricedSites(const JobSpec& job, uint32_t sites);
+
 /// ε at the job's δ after `rounds` rounds, for a reader outside the region; infinity without noise. Failed
 /// attempts cost more: this is the price of an undisturbed job.
 StatusOr<double> PlanEpsilon(const JobSpec& job, uint32_t rounds, uint32_t sites);

@@ -414,7 +414,12 @@ RoundRecord JobMachine::MakeRecord(const SumFinished& sum, Instant now) const {
   const policy::RoundFigures figures = policy::FiguresOf(*spec_, sum.metric_sums, r.survivors.size());
   r.mean_loss = figures.mean_loss;
   r.tokens = figures.tokens;
-  const auto statement = policy::PlanStatement(*spec_, sum.id.round + 1, attempt_->round->round().offer());
+  // Earlier rounds may have had more sites, and a site of theirs a smaller share of the noise.
+  size_t sites = r.survivors.size() + r.missing.size();
+  for (const RoundRecord& earlier : rounds_)
+    sites = std::max(sites, earlier.survivors.size() + earlier.missing.size());
+  const auto statement = policy::PlanStatement(*spec_, sum.id.round + 1,
+                                               policy::PricedSites(*spec_, static_cast<uint32_t>(sites)));
   const double infinity = std::numeric_limits<double>::infinity();
   r.epsilon_local = statement.ok() ? statement->epsilon_local : infinity;
   r.epsilon_distributed = statement.ok() ? statement->epsilon_distributed.value_or(infinity) : infinity;

@@ -59,6 +59,7 @@ struct Job {
   std::map<RoundIndex, Digest> chain;   // what the adapter of a round must be, where this worker knows it
   std::optional<RoundDelta> delta;
   std::map<Digest, EvaluationCell> cells;  // answered evaluation requests, to repeat
+  uint32_t failed_evaluations = 0;         // of this process: they count against the policy's max_requests
 
   const JobId& id() const { return facts.id; }
 };

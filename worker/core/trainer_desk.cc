@@ -22,7 +22,7 @@ void Log(TrainerDesk::Out& out, LogLine::Level level, std::string text) {
 
 // In a sum over units a region without any takes part like the others: staying away would say so.
 sandbox::Prepare PrepareFor(const policy::JobSpec& spec) {
-  return {spec.base_model.shape, spec.adapter, spec.training.sequence_tokens, policy::IsUnitSum(spec)};
+  return {spec.base_model.shape, spec.adapter, spec.training.sequence_tokens, policy::IsPerUnit(spec)};
 }
 
 void TrainerDesk::Start(Instant now, Out& out) {

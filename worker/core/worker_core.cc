@@ -479,7 +479,9 @@ Phase WorkerCore::CurrentPhase() const {
 
 void WorkerCore::TellProgress(bool always) {
   const auto attempt = ActiveAttempt();
-  const CoreStatus now = status();
+  CoreStatus now = status();
+  // How far an evaluation is, or how often it moves, tells how many documents there are.
+  if (now.phase == Phase::kEvaluating) now.permille = 0;
   const bool moved = now.phase != told_phase_ || now.permille >= told_permille_ + kProgressStep;
   if (!connected_ || (!moved && !always)) return;
   told_phase_ = now.phase;

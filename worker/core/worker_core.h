@@ -237,6 +237,7 @@ class WorkerCore {
   void OnEvaluationRequest(const EvaluationRequest& request, Instant now);
   void OnEvaluationFetched(const Fetched& fetched, Instant now);
   void PriceEvaluation(LedgerCharge& charge, uint32_t models) const;
+  void FailEvaluation(const EvaluateTask& task, std::string_view why);
   std::optional<sandbox::UnitBounds> BoundsOfUnit() const;
   StatusOr<std::vector<int64_t>> SiteFigures(const Evaluation& evaluation) const;
   StatusOr<std::vector<int64_t>> UnitFigures(const Evaluation& evaluation) const;

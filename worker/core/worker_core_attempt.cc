@@ -217,7 +217,8 @@ namespace {
 
 /// What the trainer needs for DP-SGD or for a sum over units; nothing with unit site. \pre a job that was
 /// read: its sum was checked then
-std::optional<sandbox::UnitPrivacy> UnitPrivacyOf(const policy::JobSpec& spec) {
+/// \param delta of the dataset's budget: never below the job's, and what the ledger's figures are for
+std::optional<sandbox::UnitPrivacy> UnitPrivacyOf(const policy::JobSpec& spec, double delta) {
   if (!policy::IsPerUnit(spec)) return std::nullopt;
   sandbox::UnitPrivacy out;
   out.unit = TrainerUnit(spec.privacy.unit);
@@ -227,7 +228,7 @@ std::optional<sandbox::UnitPrivacy> UnitPrivacyOf(const policy::JobSpec& spec) {
   out.expected_units = spec.privacy.expected_units;
   out.metrics_noise_multiplier = spec.metrics.noise_multiplier;
   out.loss_bound = spec.metrics.loss_bound;
-  out.delta = spec.privacy.delta;
+  out.delta = std::max(delta, spec.privacy.delta);
   if (!policy::IsUnitSum(spec)) return out;
   // Without one the trainer refuses the round: a grid of 0 is none.
   const policy::UnitSumSpec sum = policy::UnitSumFor(spec).value_or(policy::UnitSumSpec{});
@@ -251,7 +252,7 @@ void WorkerCore::TrainFor(Job& job, const secagg::Offer& offer, Instant now) {
   train.weight_decay = spec.training.weight_decay;
   train.beta2 = spec.training.beta2;
   train.gradient_clip = spec.training.gradient_clip;
-  train.privacy = UnitPrivacyOf(spec);
+  train.privacy = UnitPrivacyOf(spec, p_.card.budget().delta);
   TrainerDesk::Out out;
   desk_.CancelTraining(job.id(), now, out);
   desk_.Register(job.id(), PrepareFor(spec), now, out);

@@ -77,10 +77,13 @@ std::vector<policy::Refusal> WorkerCore::ReleaseRefusals(const Job& job, const L
   view.budget = p_.ledger->budget().epsilon;
   const policy::PolicyQuestion question{p_.policy, p_.card,        p_.charter,          p_.charter_hash,
                                         p_.self,   job.facts.spec, job.facts.submitter, view};
-  auto refusals = policy::EvaluateRelease(question, p_.ledger->CountOf(ChargeKind::kEvaluation, job.id()));
+  auto refusals = policy::EvaluateRelease(
+      question, p_.ledger->CountOf(ChargeKind::kEvaluation, job.id()) + job.failed_evaluations);
   if (refusals.empty() && view.after_job > view.budget)
     refusals.push_back({policy::RuleCode::kDatasetBudget, "the budget does not cover an evaluation cell"});
-  const bool unasked = job.answer.needs_approval && !job.standing.approved;
+  // A job that the rules refuse is asked about no more than one that they do not: yes has to be said to
+  // either.
+  const bool unasked = p_.policy.approval == policy::ApprovalMode::kManual && !job.standing.approved;
   if (refusals.empty() && (unasked || job.standing.denied || job.standing.withdrawn || job.standing.halted))
     refusals.push_back({policy::RuleCode::kApprovalDenied, "the operator has not said yes"});
   if (refusals.empty() && job.standing.paused)
@@ -179,25 +182,26 @@ void WorkerCore::OnEvaluationFetched(const Fetched& fetched, Instant now) {
   }
 }
 
+/// A trainer that could not answer has read the region's text all the same: it counts as a request answered.
+void WorkerCore::FailEvaluation(const EvaluateTask& task, std::string_view why) {
+  Say(LogLine::Level::kWarning, fmt::format("job {}: evaluation failed: {}", task.job.brief(), why));
+  if (Job* job = FindJob(task.job); job != nullptr) ++job->failed_evaluations;
+  evaluations_.erase(task.request);
+  Answer(task.job, {task.request, CellState::kFailed, {}, policy::RuleCode::kNone, 0});
+}
+
 void WorkerCore::OnEvaluated(const EvaluateTask& task, const StatusOr<TrainerSaid>& answer, Instant now) {
   const auto it = evaluations_.find(task.request);
   if (it == evaluations_.end()) return;
-  if (!answer.ok()) {
-    Say(LogLine::Level::kWarning,
-        fmt::format("job {}: evaluation failed: {}", task.job.brief(), Message(answer.status())));
-    evaluations_.erase(it);
-    return Answer(task.job, {task.request, CellState::kFailed, {}, policy::RuleCode::kNone, 0});
-  }
+  if (!answer.ok()) return FailEvaluation(task, Message(answer.status()));
   const auto& evaluated = std::get<sandbox::Evaluated>(answer->message);
   it->second.results[task.index] = evaluated;
   Say(LogLine::Level::kInfo,
       fmt::format("job {}: evaluated model {} on {} documents: {:.4f} bits per byte, standard error {:.4f}",
                   task.job.brief(), task.index, evaluated.documents, evaluated.bits_per_byte,
                   evaluated.standard_error));
-  if (evaluated.sums.has_value() != BoundsOfUnit().has_value()) {
-    evaluations_.erase(it);
-    return Answer(task.job, {task.request, CellState::kFailed, {}, policy::RuleCode::kNone, 0});
-  }
+  if (evaluated.sums.has_value() != BoundsOfUnit().has_value())
+    return FailEvaluation(task, "the trainer's sums are missing, or nobody asked for them");
   const auto& results = it->second.results;
   if (std::ranges::all_of(results, [](const auto& r) { return r.has_value(); }))
     ChargeEvaluation(task.request, now);

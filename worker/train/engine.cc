@@ -283,7 +283,7 @@ void EngineImpl::AdamW(const TrainedRun& run, const cpu::AdamWStep& step) {
 StatusOr<StepResult> EngineImpl::Evaluate(const Sequence& sequence) {
   return Guarded([&]() -> StatusOr<StepResult> {
     StepResult result;
-    const auto scores = Score(sequence, /*backward=*/false, /*each=*/false, result);
+    const auto scores = Run(sequence, /*backward=*/false, /*each=*/false, result);
     if (!scores.ok()) return scores.status();
     return result;
   });

@@ -121,7 +121,9 @@ class Engine {
   /// in integers of the config's grid, each clamped to ±largest. For who adds noise before anybody sees it;
   /// the config's noise and divisor are not used. \param out delta_elements. Errors as DpBegin.
   virtual StatusOr<DpStepResult> DpTakeSum(uint64_t largest, std::span<float> out) = 0;
-  /// Loss without gradients. Errors as TrainStep.
+  /// Loss without gradients. One that is not finite is given as it is: whether a text makes an adapter
+  /// overflow says something of the text, and who may know it is the caller's to decide. Other errors as
+  /// TrainStep.
   virtual StatusOr<StepResult> Evaluate(const Sequence& sequence) = 0;
   /// Log-likelihood in nats of each target token, in order. Errors as TrainStep.
   virtual StatusOr<std::vector<float>> LogLikelihoods(const Sequence& sequence) = 0;

@@ -1,5 +1,7 @@
 #include "worker/train/leak_audit.h"
 
+#include <cmath>
+
 namespace concordat::train {
 namespace {
 
@@ -37,6 +39,8 @@ class Reader {
  private:
   Status Add(const model::Example& example, Loss& loss) {
     ASSIGN_OR_RETURN(const StepResult result, engine_.Evaluate({example.tokens, example.target}));
+    if (!std::isfinite(result.loss_sum))
+      return InvalidArgument("audit: a loss is not finite: base model or adapter hold values that overflow");
     loss.nats += result.loss_sum;
     loss.targets += result.target_tokens;
     on_sequence_(result);

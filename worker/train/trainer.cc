@@ -15,6 +15,7 @@ namespace concordat::train {
 namespace {
 
 constexpr double kLn2 = 0.693147180559945309417232121458;
+constexpr double kBeyondBounds = 1e9;  // bits per byte, or nats: what figures are clipped to is far below
 
 Secret32 BatchSeed(uint64_t job_seed) {
   CanonicalWriter writer;
@@ -68,6 +69,10 @@ class UnitTotals {
   std::map<Digest, std::pair<double, uint64_t>> units_;
 };
 
+/// What is not a number is beyond every bound that a policy may set: clipped to it, not refused. A refusal
+/// would tell whoever chose the adapter that some text here makes it overflow.
+double FiniteFigure(double figure) { return std::isfinite(figure) ? figure : kBeyondBounds; }
+
 EngineOptions::Dtype DtypeOf(uint8_t code) {
   if (code == 1) return EngineOptions::Dtype::kF32;
   if (code == 2) return EngineOptions::Dtype::kBf16;
@@ -104,7 +109,7 @@ class Trainer::Progress {
     progress.permille =
         static_cast<uint32_t>(steps_ == 0 ? 1000 : std::min<uint64_t>(1000, done_ * 1000 / steps_));
     progress.tokens_per_second = seconds() > 0 ? static_cast<double>(tokens_) / seconds() : 0;
-    progress.loss = mean_loss();
+    progress.loss = FiniteFigure(mean_loss());
     say_(progress);
   }
   double seconds() const { return static_cast<double>((clock_.Now() - started_).count()) / 1000.0; }
@@ -269,7 +274,6 @@ StatusOr<std::vector<float>> Trainer::DeltaSince(std::span<const float> adapter)
 StatusOr<sandbox::Evaluated> Trainer::Evaluate(const sandbox::Evaluate& task, std::span<const float> adapter,
                                                const OnProgress& say) {
   if (engine_ == nullptr) return FailedPrecondition("evaluate came before prepare");
-  if (held_out_.examples.empty()) return InvalidArgument("the dataset has no held-out document");
   const std::vector<float> none(adapter.empty() ? engine_->layout().adapter_elements() : 0);
   RETURN_IF_ERROR(engine_->SetAdapter(adapter.empty() ? std::span<const float>(none) : adapter));
   std::optional<UnitTotals> units;
@@ -289,8 +293,8 @@ StatusOr<sandbox::Evaluated> Trainer::Evaluate(const sandbox::Evaluate& task, st
     out.bytes += example.bytes;
   }
   const BitsPerByte estimate = EstimateBitsPerByte(bits, bytes);
-  out.bits_per_byte = estimate.value;
-  out.standard_error = estimate.standard_error;
+  out.bits_per_byte = FiniteFigure(estimate.value);
+  out.standard_error = FiniteFigure(estimate.standard_error);
   out.documents = chosen.size();
   out.seconds = progress.seconds();
   if (units) out.sums = units->Clipped();

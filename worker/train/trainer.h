@@ -60,7 +60,8 @@ class Trainer {
   /// (0: all), of each its first sequence. An empty `adapter` is the bare base model. With bounds also the
   /// sums over persons or records, each clipped to them; then always of all documents, because which are the
   /// first of many would depend on the others. InvalidArgument: bounds of 0; FailedPrecondition: persons are
-  /// asked for and the dataset names none.
+  /// asked for and the dataset names none. Nothing else of a dataset makes it fail, as a failure would be an
+  /// answer without noise: a loss that is not finite counts as the bound, no document at all as zeros.
   StatusOr<sandbox::Evaluated> Evaluate(const sandbox::Evaluate& task, std::span<const float> adapter,
                                         const OnProgress& progress);
 

@@ -408,5 +408,26 @@ TEST_F(StatementVerbs, SharedNoiseIsPricedAloneAndWithTheHonest) {
   EXPECT_EQ(Cli({"adapter", "verify", At("out"), "--charter", At("charter.yaml")}).code, 0);
 }
 
+// With shared noise a site's own share is smaller the more sites there are.
+TEST_F(StatementVerbs, APlanIsPricedWithTheLargestRosterOfItsRounds) {
+  const auto local = [](const policy::JobSpec& job, uint32_t sites) {
+    return PriceOf(job, 3, 3, sites).value().plan.epsilon_local;
+  };
+  EXPECT_EQ(local(job_, 3), local(job_, 10)) << "with noise of its own each site has all of it";
+  policy::JobSpec shared = job_;
+  shared.privacy.noise = policy::NoisePlacement::kDistributed;
+  EXPECT_GT(local(shared, 10), 1.5 * local(shared, 3));
+  EXPECT_EQ(local(shared, 1), local(shared, job_.cohort.minimum));
+  EXPECT_EQ(local(shared, 5000), local(shared, kMaxSites));
+  pb::RoundsReply rounds;
+  EXPECT_EQ(LargestRoster(rounds), 0u);
+  for (int lost : {2, 7, 1}) {
+    auto& round = *rounds.add_rounds();
+    for (int i = 0; i < 3; ++i) round.add_survivors("in");
+    for (int i = 0; i < lost; ++i) round.add_missing("out");
+  }
+  EXPECT_EQ(LargestRoster(rounds), 10u);
+}
+
 }  // namespace
 }  // namespace concordat::cli

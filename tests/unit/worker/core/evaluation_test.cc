@@ -175,6 +175,59 @@ TEST(EvaluationTest, AJobThatWaitsForApprovalReleasesNothing) {
   EXPECT_EQ(f.regions[0]->Sent<EvaluationCell>()[0].rule, policy::RuleCode::kApprovalDenied);
 }
 
+TEST(EvaluationTest, AJobThatTheRulesRefuseIsNotEvaluatedUnaskedEither) {
+  Federation f;
+  Region& region = *f.regions[0];
+  region.policy.approval = policy::ApprovalMode::kManual;
+  region.policy.adapters.max_rank = 1;
+  f.StartAll();
+  f.Notify();
+  ASSERT_EQ(region.Sent<JobAnswer>().back().verdict, Verdict::kRefused);
+  region.Receive(Ask(f, "one", {Digest{}}));
+  ASSERT_EQ(region.Sent<EvaluationCell>().size(), 1u);
+  EXPECT_EQ(region.Sent<EvaluationCell>()[0].rule, policy::RuleCode::kApprovalDenied);
+  EXPECT_TRUE(region.ledger->entries().empty());
+}
+
+// Whatever a failure depends on: the trainer has read the region's text.
+TEST(EvaluationTest, WhatTheTrainerCannotAnswerCountsAsARequest) {
+  Federation f;
+  Region& region = *f.regions[0];
+  region.policy.artefacts.evaluation.max_requests = 2;
+  f.StartAll();
+  f.Notify();
+  for (const char* name : {"one", "two", "three"}) {
+    region.Apply(region.core->OnMessage(Ask(f, name, {f.adapter_hash}), region.now));
+    region.Apply(
+        region.core->OnTrainer(TrainerSaid{sandbox::Failed{3, "out of memory"}, nullptr}, region.now));
+  }
+  const auto cells = region.Sent<EvaluationCell>();
+  ASSERT_EQ(cells.size(), 3u);
+  EXPECT_EQ(cells[1].state, CellState::kFailed);
+  EXPECT_EQ(cells[2].state, CellState::kWithheld);
+  EXPECT_EQ(cells[2].rule, policy::RuleCode::kEvaluationRequests);
+}
+
+TEST(EvaluationTest, HowFarAnEvaluationIsStaysInTheRegion) {
+  Federation f;
+  f.StartAll();
+  f.Notify();
+  Region& region = *f.regions[0];
+  region.Apply(region.core->OnMessage(Ask(f, "one", {Digest{}}), region.now));
+  region.Apply(region.core->OnMessage(f.SignedOffer(0, 0), region.now));
+  size_t said = 0;
+  for (uint32_t document = 1; document <= 7; ++document) {
+    const sandbox::TrainerProgress progress{document * 1000 / 7, 1, 1};
+    region.Apply(region.core->OnTrainer(TrainerSaid{progress, nullptr}, region.now));
+    if (document == 1) said = region.Sent<Progress>().size();
+  }
+  EXPECT_EQ(region.core->status().permille, 1000u);
+  const auto told = region.Sent<Progress>();
+  EXPECT_EQ(told.size(), said) << "not even how often";
+  ASSERT_FALSE(told.empty());
+  for (const Progress& progress : told) EXPECT_EQ(progress.permille, 0u);
+}
+
 void Decide(Region& region, const JobId& job, Decision decision) {
   auto reply = region.core->OnDecision(job, decision, region.now);
   ASSERT_OK(reply);

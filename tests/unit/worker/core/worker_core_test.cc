@@ -1006,6 +1006,7 @@ struct SumFederation : Federation {
     for (auto& region : regions) {
       region->policy.privacy.noise = {policy::NoisePlacement::kLocal, policy::NoisePlacement::kDistributed};
       region->card.privacy.unit = PrivacyUnit::kRecord;
+      region->card.privacy.delta = 3e-5;
       region->delta_value = -3000;
       region->sums = sandbox::RoundSums{70'000, 140'000};
     }
@@ -1033,6 +1034,8 @@ TEST(UnitSumCoreTest, IntegersGetTheirShareOfNoiseAndAreChargedForTheHonest) {
     ASSERT_TRUE(train != nullptr && train->privacy && train->privacy->sum);
     EXPECT_EQ(train->privacy->sum->largest, plan.config().largest);
     EXPECT_EQ(train->local_steps, 1u);
+    EXPECT_EQ(train->privacy->delta, region->card.privacy.delta)
+        << "the budget's, which the ledger counts with";
     const auto* prepare = std::get_if<sandbox::Prepare>(&region->told[1]);
     ASSERT_NE(prepare, nullptr);
     EXPECT_TRUE(prepare->may_be_empty);

@@ -82,6 +82,42 @@ TEST_F(TrainerPrivateTest, EvaluationSumsAreOverRecordsOrPersonsWhicheverIsAsked
   EXPECT_THAT(evaluate(UnitPrivacy::Unit::kRecord, 1, 0), HasStatus(StatusCode::kInvalidArgument, "bounds"));
 }
 
+// An adapter may be anybody's: were it refused over one text, the refusal would say that the text is there.
+TEST_F(TrainerPrivateTest, AnEvaluationWhoseLossIsNotFiniteCountsAsTheBound) {
+  configure_.held_out_permille = 500;
+  OsRandom random;
+  Trainer trainer(clock_, random);
+  ASSERT_OK(trainer.Open(configure_));
+  ASSERT_OK(trainer.Prepare(prepare_));
+  const auto hear = [this](const sandbox::TrainerProgress& p) { heard_.push_back(p); };
+  const std::vector<float> overflows(adapter_.size(), 1e30F);
+  const sandbox::UnitBounds bounds{UnitPrivacy::Unit::kRecord, 1, 0.5, 16};
+  ASSERT_OK_AND_ASSIGN(const sandbox::Evaluated all, trainer.Evaluate({true, 0, bounds}, overflows, hear));
+  EXPECT_GT(all.documents, 10u);
+  EXPECT_EQ(all.sums->bits, static_cast<int64_t>(all.documents) * 8);
+  EXPECT_GT(all.bits_per_byte, 1e6) << "beyond what any policy bounds it to";
+  const Bytes frame = sandbox::Encode(sandbox::FromTrainer(all));
+  EXPECT_OK(sandbox::DecodeFromTrainer(frame));
+  ASSERT_FALSE(heard_.empty());
+  for (const auto& p : heard_)
+    EXPECT_OK(sandbox::DecodeFromTrainer(sandbox::Encode(sandbox::FromTrainer(p))));
+}
+
+TEST_F(TrainerPrivateTest, AnEvaluationWithNothingHeldOutIsZerosForNoiseToHide) {
+  configure_.held_out_permille = 0;
+  OsRandom random;
+  Trainer trainer(clock_, random);
+  ASSERT_OK(trainer.Open(configure_));
+  ASSERT_OK(trainer.Prepare(prepare_));
+  const sandbox::UnitBounds bounds{UnitPrivacy::Unit::kRecord, 100, 4, 16};
+  ASSERT_OK_AND_ASSIGN(const sandbox::Evaluated none,
+                       trainer.Evaluate({false, 0, bounds}, {}, [](const sandbox::TrainerProgress&) {}));
+  EXPECT_EQ(none.documents, 0u);
+  EXPECT_EQ(none.bits_per_byte, 0);
+  EXPECT_EQ(none.sums->bits, 0);
+  EXPECT_EQ(none.sums->bytes, 0);
+}
+
 TEST_F(TrainerPrivateTest, EvaluationOfPersonsNeedsToKnowThem) {
   OsRandom random;
   Trainer trainer(clock_, random);
