@@ -194,38 +194,36 @@ TEST(EvaluationTest, WhatTheTrainerCannotAnswerCountsAsARequest) {
   Federation f;
   Region& region = *f.regions[0];
   region.policy.artefacts.evaluation.max_requests = 2;
+  region.evaluating_fails = true;
   f.StartAll();
   f.Notify();
-  for (const char* name : {"one", "two", "three"}) {
-    region.Apply(region.core->OnMessage(Ask(f, name, {f.adapter_hash}), region.now));
-    region.Apply(
-        region.core->OnTrainer(TrainerSaid{sandbox::Failed{3, "out of memory"}, nullptr}, region.now));
-  }
+  for (const char* name : {"one", "two", "three"}) region.Receive(Ask(f, name, {f.adapter_hash}));
   const auto cells = region.Sent<EvaluationCell>();
   ASSERT_EQ(cells.size(), 3u);
+  EXPECT_EQ(cells[0].state, CellState::kFailed);
   EXPECT_EQ(cells[1].state, CellState::kFailed);
   EXPECT_EQ(cells[2].state, CellState::kWithheld);
   EXPECT_EQ(cells[2].rule, policy::RuleCode::kEvaluationRequests);
 }
 
 TEST(EvaluationTest, HowFarAnEvaluationIsStaysInTheRegion) {
-  Federation f;
-  f.StartAll();
-  f.Notify();
-  Region& region = *f.regions[0];
-  region.Apply(region.core->OnMessage(Ask(f, "one", {Digest{}}), region.now));
-  region.Apply(region.core->OnMessage(f.SignedOffer(0, 0), region.now));
-  size_t said = 0;
-  for (uint32_t document = 1; document <= 7; ++document) {
-    const sandbox::TrainerProgress progress{document * 1000 / 7, 1, 1};
-    region.Apply(region.core->OnTrainer(TrainerSaid{progress, nullptr}, region.now));
-    if (document == 1) said = region.Sent<Progress>().size();
+  std::vector<Progress> told[2];
+  for (uint32_t documents : {7U, 12U}) {
+    Federation f;
+    f.StartAll();
+    f.Notify();
+    Region& region = *f.regions[0];
+    region.documents_told = documents;
+    region.hold_training = true;
+    region.Apply(region.core->OnMessage(Ask(f, "one", {Digest{}}), region.now));
+    region.Receive(f.SignedOffer(0, 0));
+    ASSERT_EQ(region.Sent<EvaluationCell>().size(), 1u);
+    for (const Progress& p : region.Sent<Progress>())
+      if (p.phase == Phase::kEvaluating) told[documents == 12].push_back(p);
   }
-  EXPECT_EQ(region.core->status().permille, 1000u);
-  const auto told = region.Sent<Progress>();
-  EXPECT_EQ(told.size(), said) << "not even how often";
-  ASSERT_FALSE(told.empty());
-  for (const Progress& progress : told) EXPECT_EQ(progress.permille, 0u);
+  EXPECT_EQ(told[0].size(), told[1].size()) << "not even how often it moves";
+  for (const auto& each : told)
+    for (const Progress& p : each) EXPECT_EQ(p.permille, 0u);
 }
 
 void Decide(Region& region, const JobId& job, Decision decision) {

@@ -300,6 +300,8 @@ class Region {
   double bits_per_byte = 1.25;
   bool hold_training = false;
   bool training_fails = false;
+  bool evaluating_fails = false;
+  uint32_t documents_told = 0;  // an evaluation says how far it is after each of so many
   bool preparing_fails = false;
   bool starting_fails = false;
   bool hold_upload = false;    // the process dies before y_i is stored
@@ -351,6 +353,9 @@ class Region {
       else
         events_.push_back(answer);
     } else if (std::holds_alternative<sandbox::Evaluate>(tell.message)) {
+      for (uint32_t i = 1; i <= documents_told; ++i)
+        Said(sandbox::TrainerProgress{i * 1000 / documents_told, 1, 1});
+      if (evaluating_fails) return Said(sandbox::Failed{8, "no memory"});
       Said(sandbox::Evaluated{bits_per_byte, 0.02, 12, 30000, 1});
     }
   }
