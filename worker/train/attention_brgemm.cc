@@ -7,10 +7,10 @@
 #include "worker/train/torch_pch.h"
 
 // Attention on a CPU in bf16. Every product is ATen's brgemm: bf16 factors, f32 result, the right factor
-// packed by two rows. All blocks are full (kBlock): rows past the sequence's end are computed on whatever the
-// buffers hold there and never written, so that the products have few shapes (each new shape is compiled at
-// run time). In the backward pass keys are rows and queries columns: then only the small dQ needs a
-// transposition, never a matrix of scores.
+// packed by two rows. All blocks are full, of one size for a sequence (BlockFor): rows past the sequence's
+// end are computed on whatever the buffers hold there and never written, so that the products have few shapes
+// (each new shape is compiled at run time). In the backward pass keys are rows and queries columns: then only
+// the small dQ needs a transposition, never a matrix of scores.
 namespace concordat::train {
 namespace {
 
@@ -23,7 +23,11 @@ Bf16* Data(const at::Tensor& t) { return static_cast<Bf16*>(t.data_ptr()); }
 float* Floats(const at::Tensor& t) { return static_cast<float*>(t.data_ptr()); }
 
 constexpr int64_t kBlock = Attention::kBlock;
-constexpr int64_t kKeyPanel = 64;  // columns of a packed right factor whose columns are tokens
+constexpr int64_t kShortBlock = 64;  // of sequences no longer than it: a quarter of a full block's scores
+constexpr int64_t kKeyPanel = 64;    // columns of a packed right factor whose columns are tokens
+
+/// Tokens of a block: a function of the sequence's own length alone, whatever was read before it.
+int64_t BlockFor(int64_t tokens) { return tokens <= kShortBlock ? kShortBlock : kBlock; }
 
 /// Bytes of one thread's scratch: forward and backward take turns.
 int64_t ScratchBytes(int64_t capacity, int64_t head_dim) {
@@ -74,8 +78,9 @@ void Attention::AllocateBrgemm(int64_t max_tokens) {
 void Attention::ForwardBrgemm(const at::Tensor& qkv, int64_t tokens, const at::Tensor& out, Saved& saved) {
   const int64_t d = head_dim_;
   const int64_t ld = qkv.stride(0);
-  const int64_t padded = PaddedRows(tokens);
-  const int64_t blocks = padded / kBlock;
+  const int64_t block = BlockFor(tokens);
+  const int64_t blocks = (tokens + block - 1) / block;
+  const int64_t padded = blocks * block;
   const Bf16* k = Data(qkv) + heads_ * d;
   const Bf16* v = k + kv_heads_ * d;
   at::parallel_for(0, kv_heads_ * 2, 1, [&](int64_t begin, int64_t end) {
@@ -96,26 +101,26 @@ void Attention::ForwardBrgemm(const at::Tensor& qkv, int64_t tokens, const at::T
   at::parallel_for(0, heads_ * blocks, 1, [&](int64_t begin, int64_t end) {
     auto* scratch = static_cast<uint8_t*>(scratch_.data_ptr()) + at::get_thread_num() * scratch_.size(1);
     auto* scores = reinterpret_cast<float*>(scratch);
-    float* sums = scores + kBlock * lds;
-    float* inverse = sums + kBlock * d;
-    auto* p = reinterpret_cast<Bf16*>(inverse + kBlock);
+    float* sums = scores + block * lds;
+    float* inverse = sums + block * d;
+    auto* p = reinterpret_cast<Bf16*>(inverse + block);
     for (int64_t task = begin; task < end; ++task) {
       const int64_t h = task / blocks;
-      const int64_t first = task % blocks * kBlock;
-      const int64_t seen = first + kBlock;
-      const int64_t valid = std::min(kBlock, tokens - first);
+      const int64_t first = task % blocks * block;
+      const int64_t seen = first + block;
+      const int64_t valid = std::min(block, tokens - first);
       const int64_t slab = h / (heads_ / kv_heads_) * capacity_ * d;
       const Bf16* q = Data(qkv) + first * ld + h * d;
       for (int64_t c = 0; c < seen; c += kKeyPanel) {
-        brgemm(kBlock, kKeyPanel, d, ld, kKeyPanel, lds, false, Plain(q),
+        brgemm(block, kKeyPanel, d, ld, kKeyPanel, lds, false, Plain(q),
                Plain(Data(k_transposed_pairs_) + slab + c * d), scores + c);
       }
       float* lse = Floats(saved.log_sum_exp) + h * capacity_ + first;
       cpu::SoftmaxBlock(scores, lds, static_cast<float>(scale_), p, ldp, lse, inverse, first, valid, seen);
       // A query that does not exist has weight exp(s − lse) = 0 in the backward pass.
-      std::fill(lse + valid, lse + kBlock, 1e30F);
+      std::fill(lse + valid, lse + block, 1e30F);
       for (int64_t c = 0; c < d; c += panel_) {
-        brgemm(kBlock, panel_, seen, ldp, panel_, d, false, Plain(p),
+        brgemm(block, panel_, seen, ldp, panel_, d, false, Plain(p),
                Plain(Data(v_pairs_) + slab + c * padded), sums + c);
       }
       cpu::ScaleRows(sums, d, inverse, Data(out) + first * out.stride(0) + h * d, out.stride(0), valid, d);
@@ -129,7 +134,8 @@ void Attention::PackForBackward(const at::Tensor& qkv, int64_t tokens, const at:
   const int64_t d = head_dim_;
   const int64_t ld = qkv.stride(0);
   const int64_t ldo = dout.stride(0);
-  const int64_t padded = PaddedRows(tokens);
+  const int64_t block = BlockFor(tokens);
+  const int64_t padded = (tokens + block - 1) / block * block;
   at::parallel_for(0, heads_ + kv_heads_, 1, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       if (i >= heads_) {
@@ -156,54 +162,54 @@ void Attention::BackwardKeys(const at::Tensor& qkv, int64_t tokens, const at::Te
                              int64_t group, int64_t split, const at::Tensor& dqkv) {
   const int64_t d = head_dim_;
   const int64_t ld = qkv.stride(0);
-  const int64_t padded = PaddedRows(tokens);
-  const int64_t blocks = padded / kBlock;
+  const int64_t block = BlockFor(tokens);
+  const int64_t blocks = (tokens + block - 1) / block;
+  const int64_t padded = blocks * block;
   const int64_t per_group = heads_ / kv_heads_;
   auto* scratch = static_cast<uint8_t*>(scratch_.data_ptr()) + at::get_thread_num() * scratch_.size(1);
   auto* s = reinterpret_cast<float*>(scratch);
-  float* dp = s + kBlock * kBlock;
-  float* dk = dp + kBlock * kBlock;
-  float* dv = dk + kBlock * d;
-  auto* p = reinterpret_cast<Bf16*>(dv + kBlock * d);
-  Bf16* ds = p + kBlock * kBlock;
-  Bf16* ds_pairs = ds + kBlock * kBlock;
+  float* dp = s + block * block;
+  float* dk = dp + block * block;
+  float* dv = dk + block * d;
+  auto* p = reinterpret_cast<Bf16*>(dv + block * d);
+  Bf16* ds = p + block * block;
+  Bf16* ds_pairs = ds + block * block;
   const Bf16* k_transposed = Data(k_transposed_) + group * capacity_ * d;
   for (int64_t j = 0; j < blocks; ++j) {
     // Dealt in a zigzag: early key blocks have more queries.
     const int64_t turn = j % (2 * splits_);
     if ((turn < splits_ ? turn : 2 * splits_ - 1 - turn) != split) continue;
-    const Bf16* k = Data(qkv) + j * kBlock * ld + (heads_ + group) * d;
+    const Bf16* k = Data(qkv) + j * block * ld + (heads_ + group) * d;
     const Bf16* v = k + kv_heads_ * d;
     bool add = false;
     for (int64_t h = group * per_group; h < (group + 1) * per_group; ++h) {
       const int64_t slab = h * capacity_ * d;
       float* dq = Floats(dq_transposed_) + (split * heads_ + h) * d * capacity_;
       for (int64_t i = j; i < blocks; ++i, add = true) {
-        const int64_t first = i * kBlock;
-        for (int64_t c = 0; c < kBlock; c += kKeyPanel) {
-          brgemm(kBlock, kKeyPanel, d, ld, kKeyPanel, kBlock, false, Plain(k),
+        const int64_t first = i * block;
+        for (int64_t c = 0; c < block; c += kKeyPanel) {
+          brgemm(block, kKeyPanel, d, ld, kKeyPanel, block, false, Plain(k),
                  Plain(Data(q_transposed_pairs_) + slab + (first + c) * d), s + c);
-          brgemm(kBlock, kKeyPanel, d, ld, kKeyPanel, kBlock, false, Plain(v),
+          brgemm(block, kKeyPanel, d, ld, kKeyPanel, block, false, Plain(v),
                  Plain(Data(dout_transposed_pairs_) + slab + (first + c) * d), dp + c);
         }
         cpu::SoftmaxBackwardBlock(s, dp, Floats(log_sum_exp) + h * capacity_ + first,
                                   Floats(delta_) + h * capacity_ + first, static_cast<float>(scale_),
-                                  (i - j) * kBlock, p, ds, ds_pairs, kKeyPanel, kBlock, kBlock);
+                                  (i - j) * block, p, ds, ds_pairs, kKeyPanel, block, block);
         for (int64_t c = 0; c < d; c += panel_) {
           const int64_t at = slab + c * padded + first * panel_;
-          brgemm(kBlock, panel_, kBlock, kBlock, panel_, d, add, Plain(p), Plain(Data(dout_pairs_) + at),
+          brgemm(block, panel_, block, block, panel_, d, add, Plain(p), Plain(Data(dout_pairs_) + at),
                  dv + c);
-          brgemm(kBlock, panel_, kBlock, kBlock, panel_, d, add, Plain(ds), Plain(Data(q_pairs_) + at),
-                 dk + c);
+          brgemm(block, panel_, block, block, panel_, d, add, Plain(ds), Plain(Data(q_pairs_) + at), dk + c);
         }
-        for (int64_t c = 0; c < kBlock; c += kKeyPanel) {
-          brgemm(d, kKeyPanel, kBlock, padded, kKeyPanel, capacity_, j != split,
-                 Plain(k_transposed + j * kBlock), Plain(ds_pairs + c * kBlock), dq + first + c);
+        for (int64_t c = 0; c < block; c += kKeyPanel) {
+          brgemm(d, kKeyPanel, block, padded, kKeyPanel, capacity_, j != split,
+                 Plain(k_transposed + j * block), Plain(ds_pairs + c * block), dq + first + c);
         }
       }
     }
-    const int64_t valid = std::min(kBlock, tokens - j * kBlock);
-    Bf16* to = Data(dqkv) + j * kBlock * dqkv.stride(0) + (heads_ + group) * d;
+    const int64_t valid = std::min(block, tokens - j * block);
+    Bf16* to = Data(dqkv) + j * block * dqkv.stride(0) + (heads_ + group) * d;
     cpu::ScaleRows(dk, d, nullptr, to, dqkv.stride(0), valid, d);
     cpu::ScaleRows(dv, d, nullptr, to + kv_heads_ * d, dqkv.stride(0), valid, d);
   }
@@ -218,17 +224,18 @@ void Attention::BackwardBrgemm(const at::Tensor& qkv, int64_t tokens, const at::
     }
     at::native::cpublas::brgemm_release();
   });
-  const int64_t blocks = PaddedRows(tokens) / kBlock;
+  const int64_t block = BlockFor(tokens);
+  const int64_t blocks = (tokens + block - 1) / block;
   at::parallel_for(0, heads_ * blocks, 1, [&](int64_t begin, int64_t end) {
     for (int64_t task = begin; task < end; ++task) {
       const int64_t h = task / blocks;
       const int64_t i = task % blocks;
-      const int64_t first = i * kBlock;
+      const int64_t first = i * block;
       // Split s starts at key block s: query blocks before it have nothing from it.
       cpu::SumTransposed(Floats(dq_transposed_) + h * head_dim_ * capacity_ + first, capacity_,
                          std::min(splits_, i + 1), heads_ * head_dim_ * capacity_,
                          Data(dqkv) + first * dqkv.stride(0) + h * head_dim_, dqkv.stride(0),
-                         std::min(kBlock, tokens - first), head_dim_);
+                         std::min(block, tokens - first), head_dim_);
     }
   });
 }
