@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 CACHE = pathlib.Path(os.environ.get("CONCORDAT_CACHE") or pathlib.Path.home() / ".cache" / "concordat")
@@ -35,6 +36,7 @@ class Federation:
     name = "experiment"
     trainer = None  # path of the regions' trainer, None: the real one
     held_out_permille = 0
+    canaries = 0  # made in each region, of which a coin plants each or not
 
     def __init__(self, folder, build, threads):
         self.folder, self.bin, self.threads = folder, build / "bin", threads
@@ -54,7 +56,10 @@ class Federation:
 
     def add_to_region(self, region):
         """Whatever else the region's folder needs; gives lines for its dataset card."""
-        return ""
+        if not self.canaries:
+            return ""
+        self.command("region", "canaries", self.home(region), "--count", self.canaries)
+        return f"canaries: {{key: canary.key, count: {self.canaries}}}\n"
 
     def command(self, *words, json_out=False, codes=(0,)):
         done = subprocess.run(
@@ -208,6 +213,43 @@ split_key: split.key
             self.stop()
         end.write_text(json.dumps(state, indent=1))
         return state
+
+
+    # ---- Evidence.
+
+    def audits(self, documents):
+        """What `concordat eval --leak` says of the pulled adapter in each region, of so many documents of either side."""
+        at_once = max(1, (os.cpu_count() or 1) // max(1, self.threads))
+        with ThreadPoolExecutor(max_workers=at_once) as pool:
+            return dict(zip(REGIONS, pool.map(lambda region: self.audit(region, documents), REGIONS)))
+
+    def audit(self, region, documents):
+        file = self.folder / f"audit-{region}.json"
+        if not file.exists():
+            found = self.command("eval", "--leak", self.folder / "adapter", "--worker", self.home(region) / "worker.yaml",
+                                 "--documents", documents, json_out=True, codes=(0, 1))
+            if "error" in found:
+                raise RuntimeError(f"{region}: {found['error']}")
+            file.write_text(json.dumps(found, indent=1))
+        return json.loads(file.read_text())
+
+
+def audit_table(rows):
+    """rows: (name, region, what `eval --leak` said)."""
+    def figure(value, form="{:.2f}"):
+        return "-" if value is None else value if isinstance(value, str) else form.format(value)
+
+    head = ["setting", "region", "exposure", "flag", "found", "AUC", "TPR@1%", "eps audited", "ceiling", "eps claimed",
+            "above"]
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    for name, region, a in rows:
+        auc = a.get("auc")
+        lines.append("| " + " | ".join([
+            name, REGIONS[region], figure(a["exposure_mean"]), figure(a["exposure_flag"]), str(a["canaries_found"]).lower(),
+            "-" if auc is None else f"{auc:.3f} ± {a['auc_standard_error']:.3f}",
+            figure(a.get("tpr_at_1_percent_fpr"), "{:.3f}"), figure(a["epsilon_audited"]), figure(a["epsilon_audited_ceiling"]),
+            figure(a["epsilon_claimed"]), "-" if a["above_claim"] is None else str(a["above_claim"]).lower()]) + " |")
+    return "\n".join(lines)
 
 
 def unpinned(charter):
