@@ -3,6 +3,7 @@
 #include <grpcpp/grpcpp.h>
 
 #include <condition_variable>
+#include <deque>
 #include <mutex>
 
 #include "common/version.h"
@@ -639,7 +640,7 @@ TEST(OutboxTest, NamesReadBack) {
 struct Downloads {
   std::mutex mutex;
   std::condition_variable changed;
-  std::vector<Fetched> all;
+  std::deque<Fetched> all;  // one that was waited for stays where it is
   Fetcher::OnFetched Handler() {
     return [this](Fetched f) {
       const std::lock_guard lock(mutex);
