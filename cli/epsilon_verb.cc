@@ -84,9 +84,8 @@ StatusOr<Setting> ReadSetting(const EpsilonOptions& o) {
   if (!(steps >= 0) || steps > kMost || steps != std::floor(steps))
     return InvalidArgument("--steps {}: expected a whole number from 0 to {:g}", steps, kMost);
   s.step.steps = static_cast<uint64_t>(steps);
-  if (o.sigma && (!(*o.sigma >= 0) || std::isinf(*o.sigma)))
-    return InvalidArgument("--sigma {}: expected noise / clip bound, a finite number of at least 0",
-                           *o.sigma);
+  if (o.sigma && !(*o.sigma >= 0 && *o.sigma <= 1e100))
+    return InvalidArgument("--sigma {}: expected noise / clip bound, a number from 0 to 1e100", *o.sigma);
   if (o.epsilon && (!(*o.epsilon > 0) || std::isinf(*o.epsilon)))
     return InvalidArgument("--epsilon {}: expected the target, a finite number of more than 0", *o.epsilon);
   s.step.sigma = o.sigma.value_or(0);

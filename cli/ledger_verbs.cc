@@ -47,7 +47,7 @@ Status RunLedgerShow(Context& context, const std::string& worker_file) {
   ASSIGN_OR_RETURN(const policy::DatasetCard card, policy::LoadDatasetCard(config.dataset_card.string()));
   ASSIGN_OR_RETURN(const AnchoredLedger ledger, ReadAnchoredLedger(config, card.name));
   const std::vector<policy::LedgerEntry>& entries = ledger.entries;
-  const double spent = entries.empty() ? 0 : entries.back().epsilon_after;
+  const double spent = policy::SpentBy(entries, card.budget(), card.privacy.period, SystemClock().Now());
   Output& out = context.output;
   ordered_json rows = ordered_json::array();
   std::vector<std::vector<std::string>> table;
@@ -76,17 +76,27 @@ Status RunLedgerShow(Context& context, const std::string& worker_file) {
     out.Table({"#", "time", "kind", "job", "round", "attempt", "cost", "spent after"}, table,
               {true, false, false, false, true, true, true, true});
   }
+  if (std::ranges::any_of(entries, [&](const auto& e) { return e.charge.unit != card.privacy.unit; }))
+    out.Say(fmt::format(
+        "Some charges are in another unit than the card's budget, {}: guarantees of different units do not "
+        "add, and the budget counts as spent.",
+        PrivacyUnitText(card.privacy.unit)));
+  else if (!entries.empty() && entries.back().epsilon_after != spent)
+    out.Say(
+        "What is spent is at the card's delta and in its period today; a row says what it was when it was "
+        "charged.");
   // The lines that are there help whoever looks for the rest; they are not the spend.
   return ledger.held;
 }
 
 ordered_json FindingJson(const policy::LedgerFinding& finding) {
-  ordered_json json = {{"wrong", finding.wrong},
-                       {"entries", finding.entries},
-                       {"entries_known", finding.entries_known},
-                       {"epsilon_before", EpsilonJson(finding.epsilon_before)},
-                       {"epsilon_known", EpsilonJson(finding.epsilon_known)},
-                       {"written", finding.written}};
+  ordered_json json = {
+      {"wrong", finding.wrong},
+      {"entries", finding.entries},
+      {"entries_known", finding.anchored ? ordered_json(finding.entries_known) : ordered_json(nullptr)},
+      {"epsilon_before", EpsilonJson(finding.epsilon_before)},
+      {"epsilon_known", finding.anchored ? EpsilonJson(finding.epsilon_known) : ordered_json(nullptr)},
+      {"written", finding.written}};
   json["epsilon_after"] = finding.written ? EpsilonJson(finding.epsilon_after) : ordered_json(nullptr);
   json["kept"] = finding.kept.empty() ? ordered_json(nullptr) : ordered_json(finding.kept.string());
   return json;
@@ -107,14 +117,19 @@ Status RunLedgerReconcile(Context& context, const std::string& worker_file, bool
     return OkStatus();
   }
   for (const std::string& wrong : finding.wrong) out.Say(wrong);
-  out.Say(fmt::format("{} entries verify, epsilon {}; the anchor knows of {}, epsilon {}", finding.entries,
-                      HumanEpsilon(finding.epsilon_before), finding.entries_known,
-                      HumanEpsilon(finding.epsilon_known)));
+  const std::string verified =
+      fmt::format("{} entries verify, epsilon {}", finding.entries, HumanEpsilon(finding.epsilon_before));
+  out.Say(finding.anchored ? fmt::format("{}; the anchor knows of {}, epsilon {}", verified,
+                                         finding.entries_known, HumanEpsilon(finding.epsilon_known))
+                           : verified + "; without an anchor nothing here says whether there were more");
   if (!yes)
     return FailedPrecondition(
-        "{}. Nothing was changed. If a newer copy of the ledger exists, put it back instead. With --yes what "
-        "the anchor knows is charged on top of what verifies, for good",
-        finding.wrong.front());
+        "{}. Nothing was changed. If a newer copy of the ledger{} exists, put it back instead. With --yes {}",
+        finding.wrong.front(), finding.anchored ? "" : " or of its anchor",
+        finding.anchored
+            ? "what the anchor knows is charged on top of what verifies, for good"
+            : "what verifies is anchored as it is: what was cut off before counts as never spent, unless "
+              "the worker's journal knows of it");
   out.Json(FindingJson(finding));
   if (!finding.kept.empty()) out.Say("the file as it was is kept as " + finding.kept.string());
   out.Say(fmt::format("reconciled: epsilon {} of {} is spent", HumanEpsilon(finding.epsilon_after),

@@ -65,7 +65,7 @@ Status AppendLine(int fd, std::string_view line, const std::filesystem::path& pa
     if (n < 0) {
       const Status status = ErrnoStatus(errno, "cannot write", path);
       // Half a line would keep the file from being opened again, long after there is room on the disk. When
-      // even cutting fails, SplitLines says what to do.
+      // even cutting fails, whoever opens it next says what to do.
       if (done > 0 && (::ftruncate(fd, before.st_size) != 0 || ::fsync(fd) != 0))
         return DataLoss("{}; what was written of it could not be cut off", Message(status));
       return status;
@@ -82,11 +82,8 @@ StatusOr<std::vector<std::string_view>> SplitLines(std::string_view text, const 
   while (!text.empty()) {
     const size_t end = text.find('\n');
     if (end == std::string_view::npos) {
-      return DataLoss(
-          "{}: line {} is incomplete: it was cut, or the machine stopped while writing it. A ledger's line "
-          "is complete before anything leaves, so nothing left under it; what an incomplete receipt speaks "
-          "of had left. Keep a copy of the file, remove the incomplete line, and start again",
-          path.string(), lines.size() + 1);
+      return DataLoss("{}: line {} is incomplete: it was cut, or the machine stopped while writing it",
+                      path.string(), lines.size() + 1);
     }
     lines.push_back(text.substr(0, end));
     text.remove_prefix(end + 1);

@@ -25,7 +25,8 @@ StatusOr<std::string> ReadAll(int fd, const std::filesystem::path& path);
 /// and a later call may succeed. After any other error what is on the disk is not known.
 Status AppendLine(int fd, std::string_view line, const std::filesystem::path& path);
 
-/// The lines of `text` without their newlines. DataLoss when the last one is incomplete.
+/// The lines of `text` without their newlines. DataLoss when the last one is incomplete; what
+/// that means, and what to do, is the caller's to add.
 StatusOr<std::vector<std::string_view>> SplitLines(std::string_view text, const std::filesystem::path& path);
 
 /// A number as JSON: "infinity" where JSON has none.

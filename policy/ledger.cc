@@ -203,6 +203,26 @@ StatusOr<std::vector<LedgerEntry>> ReadLedger(const std::filesystem::path& path,
   return ParseEntries(text, path, dataset);
 }
 
+namespace {
+
+std::vector<LedgerCharge> ChargesInPeriod(std::span<const LedgerEntry> entries, BudgetPeriod period,
+                                          Instant now) {
+  std::vector<LedgerCharge> charges;
+  for (const LedgerEntry& entry : entries) {
+    // A clock that was set back must not free what a later year has spent.
+    const bool counts = period == BudgetPeriod::kNone || YearOf(entry.time) >= YearOf(now);
+    if (counts) charges.push_back(entry.charge);
+  }
+  return charges;
+}
+
+}  // namespace
+
+double SpentBy(std::span<const LedgerEntry> entries, const PrivacyBudget& budget, BudgetPeriod period,
+               Instant now) {
+  return EpsilonSpent(budget, ChargesInPeriod(entries, period, now));
+}
+
 StatusOr<std::unique_ptr<Ledger>> Ledger::Open(const std::filesystem::path& path, std::string_view dataset,
                                                const PrivacyBudget& budget, BudgetPeriod period,
                                                const std::filesystem::path& anchor) {
@@ -304,16 +324,10 @@ std::optional<LedgerMark> Ledger::MarkAt(const Digest& head) const {
 }
 
 std::vector<LedgerCharge> Ledger::InPeriod(Instant now) const {
-  std::vector<LedgerCharge> charges;
-  for (const LedgerEntry& entry : entries_) {
-    // A clock that was set back must not free what a later year has spent.
-    const bool counts = period_ == BudgetPeriod::kNone || YearOf(entry.time) >= YearOf(now);
-    if (counts) charges.push_back(entry.charge);
-  }
-  return charges;
+  return ChargesInPeriod(entries_, period_, now);
 }
 
-double Ledger::Spent(Instant now) const { return EpsilonSpent(budget_, InPeriod(now)); }
+double Ledger::Spent(Instant now) const { return SpentBy(entries_, budget_, period_, now); }
 
 double Ledger::SpentAfter(Instant now, std::span<const LedgerCharge> added) const {
   return EpsilonAfter(budget_, InPeriod(now), added);
@@ -412,7 +426,8 @@ StatusOr<LedgerFinding> Ledger::Reconcile(const std::filesystem::path& path,
   if (!mark.ok() && mark.status().code() != StatusCode::kDataLoss) return mark.status();
   finding.entries = ledger.entries_.size();
   finding.epsilon_before = ledger.Spent(now);
-  const LedgerMark known = mark.ok() && *mark ? **mark : ledger.Mark();
+  finding.anchored = mark.ok() && *mark;
+  const LedgerMark known = finding.anchored ? **mark : ledger.Mark();
   finding.entries_known = known.count;
   finding.epsilon_known = known.epsilon;
   for (const Status& wrong : {readable, mark.status()})

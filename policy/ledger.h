@@ -41,10 +41,16 @@ StatusOr<LedgerEntry> ParseLedgerLine(std::string_view line);
 /// line. Takes no lock: for `ledger show` while a worker runs.
 StatusOr<std::vector<LedgerEntry>> ReadLedger(const std::filesystem::path& path, std::string_view dataset);
 
+/// ε that `entries` have spent in the period of `now`, at the δ of `budget` as it is today: a row's own
+/// figures are at that of its day.
+double SpentBy(std::span<const LedgerEntry> entries, const PrivacyBudget& budget, BudgetPeriod period,
+               Instant now);
+
 /// What `Reconcile` found, and what it did about it.
 struct LedgerFinding {
   std::vector<std::string> wrong;  // empty: nothing is
   uint64_t entries = 0;            // that verify, from the first on
+  bool anchored = false;           // there is an anchor that can be read: else nothing below is known
   uint64_t entries_known = 0;      // the anchor's
   double epsilon_before = 0;       // spent, by those entries
   double epsilon_known = 0;        // by the anchor, at its last charge

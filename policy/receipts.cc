@@ -60,7 +60,13 @@ StatusOr<SignedReceipt> FromJson(const nlohmann::json& json) {
 
 StatusOr<std::vector<SignedReceipt>> ParseBook(std::string_view text, const std::filesystem::path& path) {
   std::vector<SignedReceipt> receipts;
-  ASSIGN_OR_RETURN(const auto lines, SplitLines(text, path));
+  const auto split = SplitLines(text, path);
+  if (!split.ok())
+    return DataLoss(
+        "{}. What it speaks of had left: keep a copy of the file, remove the incomplete line, and start "
+        "again",
+        Message(split.status()));
+  const std::vector<std::string_view>& lines = *split;
   Digest previous;
   for (std::string_view line : lines) {
     const auto where = fmt::format("{}: line {}", path.string(), receipts.size() + 1);

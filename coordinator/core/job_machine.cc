@@ -387,7 +387,7 @@ void JobMachine::Abort(AbortReason reason, const std::string& text, Instant now,
   const AttemptIndex attempt = attempt_->id.attempt;
   CloseAttempt(reason, fx);
   failure_ = reason;
-  text_ = fmt::format("attempt {} was aborted: {}", attempt, why);
+  text_ = fmt::format("attempt {} was aborted: {}", uint64_t{attempt} + 1, why);  // for people: from 1
   due_ = now;
   not_before_ = now + kBackoff * (1u << std::min<uint32_t>(attempt, kMaxBackoffDoublings));
   if (next_attempt_ >= spec_->cohort.attempts_per_round) {

@@ -125,6 +125,33 @@ TEST_F(LedgerVerbTest, ReconcileChargesWhatWasForgottenWhenItIsToldTo) {
   EXPECT_EQ(Ledger({"reconcile"}).code, 0) << "it is settled";
 }
 
+TEST_F(LedgerVerbTest, WithoutAnAnchorNobodyKnowsWhetherEntriesAreMissing) {
+  ASSERT_TRUE(std::filesystem::remove(policy::LedgerAnchorPath(config_.anchor)));
+  ASSERT_OK_AND_ASSIGN(const std::string whole, ReadTextFile(config_.ledger));
+  ASSERT_OK(WriteFileAtomically(config_.ledger, whole.substr(0, whole.find('\n') + 1), 0600));
+  const Ran asked = Ledger({"reconcile"});
+  EXPECT_EQ(asked.code, 1);
+  EXPECT_THAT(asked.out + asked.err, HasSubstr("counts as never spent"));
+  const Ran done = Ledger({"reconcile", "--yes"});
+  ASSERT_EQ(done.code, 0) << done.err;
+  EXPECT_EQ(done.json().at("entries"), 1);
+  EXPECT_TRUE(done.json().at("entries_known").is_null());
+  EXPECT_TRUE(done.json().at("epsilon_known").is_null());
+}
+
+// A row's figure is at the delta of its day.
+TEST_F(LedgerVerbTest, WhatIsSpentIsAtTheCardsDeltaOfToday) {
+  const std::filesystem::path card = dir_ / "de/dataset-card.yaml";
+  ASSERT_OK_AND_ASSIGN(const std::string text, ReadTextFile(card));
+  const std::regex delta("delta: [0-9.e-]+");
+  ASSERT_TRUE(std::regex_search(text, delta)) << text;
+  ASSERT_OK(WriteFileAtomically(card, std::regex_replace(text, delta, "delta: 0.000000000001"), 0600));
+  const Ran show = Ledger({"show"});
+  ASSERT_EQ(show.code, 0) << show.err;
+  EXPECT_GT(show.json().at("spent_epsilon").get<double>(), 1.2 * spent_);
+  EXPECT_NEAR(show.json().at("entries").back().at("epsilon_after").get<double>(), spent_, 1e-9);
+}
+
 TEST_F(LedgerVerbTest, ShowOfACutLedgerPrintsItsLinesAndFails) {
   EXPECT_EQ(Ledger({"show"}).code, 0);
   ASSERT_OK_AND_ASSIGN(const std::string whole, ReadTextFile(config_.ledger));

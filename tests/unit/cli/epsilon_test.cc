@@ -79,6 +79,7 @@ TEST(EpsilonVerbTest, RefusesBadInputByName) {
       {"epsilon --sigma 1 --delta 1e-6 --steps 1.5", "whole number"},
       {"epsilon --sigma=-1 --delta 1e-6", "--sigma -1"},
       {"epsilon --sigma inf --delta 1e-6", "--sigma inf"},
+      {"epsilon --sigma 1e308 --q 0.002 --steps 60 --delta 1e-6", "--sigma 1e+308"},
       {"epsilon --epsilon 0 --delta 1e-6", "--epsilon 0"},
       {"epsilon --epsilon 1 --delta 0", "--delta 0"},
       {"epsilon --epsilon 1 --sigma 1 --delta 1e-6", "give one"},

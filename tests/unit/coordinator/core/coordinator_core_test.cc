@@ -1079,7 +1079,7 @@ TEST(CoordinatorCoreTest, AnAbortedAttemptNamesWhatEachSiteSaid) {
     world.finish_sums_ = false;
     ASSERT_OK(world.Event(world.site("fr"), Dropout{{job, 0, 0}, code, 0}));
     EXPECT_EQ(world.View(job).text.substr(0, 200),
-              "attempt 0 was aborted: too few sites uploaded; fr/w1: " + reason);
+              "attempt 1 was aborted: too few sites uploaded; fr/w1: " + reason);
   }
   World world(kThree);
   world.site("fr").mute_input = true;
