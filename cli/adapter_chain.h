@@ -22,6 +22,8 @@ struct ChainRound {
   Digest parent;
   Digest sum_sha256;
   std::vector<std::string> survivors, missing;
+  /// The most sites that it can have had.
+  uint32_t roster() const { return static_cast<uint32_t>(survivors.size() + missing.size()); }
 };
 
 /// What is claimed of a job's adapters; nothing of it counts before VerifyChain.

@@ -139,10 +139,7 @@ std::vector<std::string> EpsilonRemarks(const policy::JobSpec& job, const Privac
   }
   if (policy::IsPerUnit(job)) {
     out.push_back(UnitRemark(job, statement));
-    if (auto remark = ShareRemark(job, statement)) out.push_back(*std::move(remark));
-    return out;
-  }
-  if (job.cohort.minimum < kFewSites) {
+  } else if (job.cohort.minimum < kFewSites) {
     out.push_back(
         fmt::format("The unit is a site, and with {} sites everyone knows who takes part: this epsilon "
                     "bounds what a region's whole contribution reveals; it does not protect a single "

@@ -24,10 +24,6 @@ uint32_t AttemptsBegun(const pb::JobState& state, const pb::RoundsReply& rounds)
   return attempts;
 }
 
-uint32_t RosterOf(const ChainRound& round) {
-  return static_cast<uint32_t>(round.survivors.size() + round.missing.size());
-}
-
 uint32_t LargestRoster(const pb::RoundsReply& rounds) {
   int most = 0;
   for (const auto& round : rounds.rounds())

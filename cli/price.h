@@ -5,7 +5,6 @@
 #include <string>
 #include <vector>
 
-#include "cli/adapter_chain.h"
 #include "cli/client.h"
 #include "policy/job.h"
 #include "privacy/accounting/privacy_statement.h"
@@ -27,7 +26,6 @@ uint32_t AttemptsBegun(const pb::JobState& state, const pb::RoundsReply& rounds)
 /// The most sites that a finished round can have had: who is in its sum, and who is missing there. 0: no
 /// round.
 uint32_t LargestRoster(const pb::RoundsReply& rounds);
-uint32_t RosterOf(const ChainRound& round);
 
 /// \param attempts at least `rounds`; fewer count as `rounds` \param sites the most that a round had or may
 /// have

@@ -146,7 +146,7 @@ StatusOr<ReleasedPrivacy> PrivacyOf(const ChainRecord& record, uint32_t rounds, 
   // An adapter may leave with fewer rounds than its job has: its own rounds are priced, and how often those
   // were tried.
   uint32_t sites = 0;
-  for (uint32_t i = 0; i < rounds; ++i) sites = std::max(sites, RosterOf(record.rounds[i]));
+  for (uint32_t i = 0; i < rounds; ++i) sites = std::max(sites, record.rounds[i].roster());
   ASSIGN_OR_RETURN(out.price, PriceOf(out.job, rounds, AttemptsOf(record, rounds), sites));
   std::map<std::string, RegionPrivacy> regions;
   const auto region = [&](const std::string& worker) -> RegionPrivacy& {

@@ -5,7 +5,6 @@
 #include <utility>
 #include <vector>
 
-#include "cli/price.h"
 #include "policy/job_privacy.h"
 
 namespace concordat::cli {
@@ -24,7 +23,7 @@ class Charges {
   Charges(const policy::JobSpec& job, const ChainRecord& record, uint32_t rounds, const LedgerStatement& body)
       : job_(job), record_(record), rounds_(rounds), body_(body), worker_(body.worker.ToString()) {
     sites_ = job.cohort.minimum;
-    for (const ChainRound& round : record.rounds) sites_ = std::max(sites_, RosterOf(round));
+    for (const ChainRound& round : record.rounds) sites_ = std::max(sites_, round.roster());
   }
 
   Status Check() {
@@ -58,7 +57,7 @@ class Charges {
 
   Status CheckPrice(const LedgerCharge& charge) {
     const ChainRound* round = Finished(charge.attempt);
-    const uint32_t sites = round == nullptr ? sites_ : std::max(RosterOf(*round), job_.cohort.minimum);
+    const uint32_t sites = round == nullptr ? sites_ : std::max(round->roster(), job_.cohort.minimum);
     const uint32_t shares = SharesOf(charge.price);
     if (charge.unit != job_.privacy.unit || charge.neighbour != NeighbourOf(job_.privacy.unit))
       return DataLoss("it is charged in unit {}, the job's is {}", PrivacyUnitText(charge.unit),
@@ -98,7 +97,7 @@ class Charges {
       const AttemptId id{record_.job, round.round, round.attempt};
       if (!charged.contains(id) && lacking == nullptr) lacking = &round;
       ASSIGN_OR_RETURN(const LedgerCharge one,
-                       policy::RoundCharge(job_, id, std::max(RosterOf(round), job_.cohort.minimum)));
+                       policy::RoundCharge(job_, id, std::max(round.roster(), job_.cohort.minimum)));
       policy::AddToTotals(due, one);
     }
     if (lacking == nullptr || (restored && policy::Beyond(due, found).empty())) return OkStatus();

@@ -214,7 +214,6 @@ split_key: split.key
         end.write_text(json.dumps(state, indent=1))
         return state
 
-
     # ---- Evidence.
 
     def audits(self, documents):

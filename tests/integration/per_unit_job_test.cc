@@ -5,7 +5,6 @@
 #include "policy/job_privacy.h"
 #include "tests/support/federation.h"
 #include "tests/support/status_matchers.h"
-#include "tests/support/tiny_model.h"
 
 // Jobs that protect records and persons: DP-SGD in real trainers, their price in real ledgers.
 namespace concordat {
@@ -14,6 +13,7 @@ namespace {
 using concordat::testing::Federation;
 using concordat::testing::FederationOptions;
 using concordat::testing::JobOptions;
+using concordat::testing::PersonRecords;
 using concordat::testing::Ran;
 using nlohmann::json;
 
@@ -41,17 +41,6 @@ void ExpectCharged(const Federation& federation, const JobOptions& options, cons
               json({{"sampling_rate", steps.q}, {"noise_multiplier", steps.sigma}, {"steps", steps.steps}}));
     EXPECT_DOUBLE_EQ(entry.at("epsilon_after"), policy::PlanEpsilon(spec, r + 1, 3).value());
   }
-}
-
-/// Sixty records of twenty persons.
-std::string PersonRecords(size_t region) {
-  std::string out;
-  int n = 0;
-  for (json record : concordat::testing::JsonLines(concordat::testing::TinyRecords(60, region + 1))) {
-    record["person"] = fmt::format("p{}", n++ % 20);
-    out += record.dump() + "\n";
-  }
-  return out;
 }
 
 TEST(PerUnitJobTest, AJobForRecordsIsTrainedAndChargedByItsSteps) {

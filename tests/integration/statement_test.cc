@@ -3,7 +3,6 @@
 #include "policy/job_privacy.h"
 #include "tests/support/federation.h"
 #include "tests/support/status_matchers.h"
-#include "tests/support/tiny_model.h"
 
 // A job's charges from the ledgers of real regions into the folder of its adapter, and an outside script that
 // recomputes them.
@@ -13,6 +12,7 @@ namespace {
 using concordat::testing::Federation;
 using concordat::testing::FederationOptions;
 using concordat::testing::JobOptions;
+using concordat::testing::PersonRecords;
 using concordat::testing::Ran;
 using concordat::testing::RunToEnd;
 using nlohmann::json;
@@ -24,6 +24,16 @@ Ran Recompute(const std::string& file, const std::string& what = "--statement") 
   return RunToEnd({"/bin/sh", "-c",
                    "cd experiments/reference && exec python3 -B -m accountant.ledger \"$1\" \"$0\" 2>&1",
                    file, what});
+}
+
+/// Writes `page` to `privacy` with one figure made smaller: the script says so.
+void ExpectTooLowIsFound(const std::string& privacy, json page, const char* key, double factor) {
+  json& figure = page[json::json_pointer(key)];
+  figure = figure.get<double>() * factor;
+  ASSERT_OK(WriteFileAtomically(privacy, page.dump(2)));
+  const Ran differs = Recompute(privacy);
+  EXPECT_EQ(differs.code, 1) << key;
+  EXPECT_THAT(differs.out, HasSubstr("DIFFERS")) << key;
 }
 
 std::string RunJob(Federation& federation, const JobOptions& options) {
@@ -82,29 +92,12 @@ TEST(StatementTest, AnAdapterCarriesWhatItsRegionsWereChargedAndAScriptRecompute
 
   // A row's figure, and a region's, made smaller: both the script and the command find it.
   for (const char* key : {"/regions/1/statement/rows/1/epsilon_after", "/regions/2/epsilon_charged"}) {
-    json lower = page;
-    json& figure = lower[json::json_pointer(key)];
-    figure = figure.get<double>() * 0.99;
-    ASSERT_OK(WriteFileAtomically(privacy, lower.dump(2)));
-    const Ran differs = Recompute(privacy);
-    EXPECT_EQ(differs.code, 1) << key;
-    EXPECT_THAT(differs.out, HasSubstr("DIFFERS")) << key;
+    ExpectTooLowIsFound(privacy, page, key, 0.99);
     EXPECT_NE(federation.Concordat({"adapter", "verify", adapter}).code, 0) << key;
   }
   ASSERT_OK(WriteFileAtomically(privacy, text));
   EXPECT_EQ(federation.Concordat({"adapter", "verify", adapter}).code, 0);
   federation.StopAll();
-}
-
-/// Sixty records of twenty persons.
-std::string PersonRecords(size_t region) {
-  std::string out;
-  int n = 0;
-  for (json record : concordat::testing::JsonLines(concordat::testing::TinyRecords(60, region + 1))) {
-    record["person"] = fmt::format("p{}", n++ % 20);
-    out += record.dump() + "\n";
-  }
-  return out;
 }
 
 /// A job whose sites share the noise: each row and each region's figures, against everyone and with honest
@@ -152,13 +145,7 @@ void ExpectSharedNoiseRecomputed(const std::string& unit) {
     EXPECT_GT(region.at("epsilon_local"), region.at("epsilon_distributed"));
   }
   for (const char* key : {"/regions/0/epsilon_local", "/regions/1/epsilon_distributed"}) {
-    json lower = page;
-    json& figure = lower[json::json_pointer(key)];
-    figure = figure.get<double>() * 0.999;
-    ASSERT_OK(WriteFileAtomically(privacy, lower.dump(2)));
-    const Ran differs = Recompute(privacy);
-    EXPECT_EQ(differs.code, 1) << key;
-    EXPECT_THAT(differs.out, HasSubstr("DIFFERS")) << key;
+    ExpectTooLowIsFound(privacy, page, key, 0.999);
   }
   federation.StopAll();
 }

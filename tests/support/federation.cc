@@ -435,6 +435,16 @@ std::vector<std::string> FilesThatHold(const path& folder, std::string_view need
   return out;
 }
 
+std::string PersonRecords(size_t region) {
+  std::string out;
+  int n = 0;
+  for (nlohmann::json record : JsonLines(TinyRecords(60, region + 1))) {
+    record["person"] = fmt::format("p{}", n++ % 20);
+    out += record.dump() + "\n";
+  }
+  return out;
+}
+
 std::vector<json> JsonLines(const std::string& text) {
   std::vector<json> out;
   for (size_t at = 0; at < text.size();) {

@@ -162,6 +162,9 @@ std::vector<std::string> FilesThatHold(const std::filesystem::path& folder, std:
 /// The lines of a file of JSON lines.
 std::vector<nlohmann::json> JsonLines(const std::string& text);
 
+/// A region's sixty tiny records, of twenty persons.
+std::string PersonRecords(size_t region);
+
 }  // namespace concordat::testing
 
 #endif  // CONCORDAT_TESTS_SUPPORT_FEDERATION_H_

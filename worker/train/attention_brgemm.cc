@@ -7,7 +7,7 @@
 #include "worker/train/torch_pch.h"
 
 // Attention on a CPU in bf16. Every product is ATen's brgemm: bf16 factors, f32 result, the right factor
-// packed by two rows. All blocks are full, of one size for a sequence (BlockFor): rows past the sequence's
+// packed by two rows. All blocks are full, of one size for a sequence (Blocks): rows past the sequence's
 // end are computed on whatever the buffers hold there and never written, so that the products have few shapes
 // (each new shape is compiled at run time). In the backward pass keys are rows and queries columns: then only
 // the small dQ needs a transposition, never a matrix of scores.
@@ -26,8 +26,13 @@ constexpr int64_t kBlock = Attention::kBlock;
 constexpr int64_t kShortBlock = 64;  // of sequences no longer than it: a quarter of a full block's scores
 constexpr int64_t kKeyPanel = 64;    // columns of a packed right factor whose columns are tokens
 
-/// Tokens of a block: a function of the sequence's own length alone, whatever was read before it.
-int64_t BlockFor(int64_t tokens) { return tokens <= kShortBlock ? kShortBlock : kBlock; }
+/// A sequence's blocks: a function of its own length alone, whatever was read before it.
+struct Blocks {
+  explicit Blocks(int64_t tokens)
+      : size(tokens <= kShortBlock ? kShortBlock : kBlock), count((tokens + size - 1) / size) {}
+  int64_t padded() const { return count * size; }
+  int64_t size, count;
+};
 
 /// Bytes of one thread's scratch: forward and backward take turns.
 int64_t ScratchBytes(int64_t capacity, int64_t head_dim) {
@@ -78,9 +83,8 @@ void Attention::AllocateBrgemm(int64_t max_tokens) {
 void Attention::ForwardBrgemm(const at::Tensor& qkv, int64_t tokens, const at::Tensor& out, Saved& saved) {
   const int64_t d = head_dim_;
   const int64_t ld = qkv.stride(0);
-  const int64_t block = BlockFor(tokens);
-  const int64_t blocks = (tokens + block - 1) / block;
-  const int64_t padded = blocks * block;
+  const Blocks all(tokens);
+  const int64_t block = all.size, blocks = all.count, padded = all.padded();
   const Bf16* k = Data(qkv) + heads_ * d;
   const Bf16* v = k + kv_heads_ * d;
   at::parallel_for(0, kv_heads_ * 2, 1, [&](int64_t begin, int64_t end) {
@@ -134,8 +138,7 @@ void Attention::PackForBackward(const at::Tensor& qkv, int64_t tokens, const at:
   const int64_t d = head_dim_;
   const int64_t ld = qkv.stride(0);
   const int64_t ldo = dout.stride(0);
-  const int64_t block = BlockFor(tokens);
-  const int64_t padded = (tokens + block - 1) / block * block;
+  const int64_t padded = Blocks(tokens).padded();
   at::parallel_for(0, heads_ + kv_heads_, 1, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       if (i >= heads_) {
@@ -162,9 +165,8 @@ void Attention::BackwardKeys(const at::Tensor& qkv, int64_t tokens, const at::Te
                              int64_t group, int64_t split, const at::Tensor& dqkv) {
   const int64_t d = head_dim_;
   const int64_t ld = qkv.stride(0);
-  const int64_t block = BlockFor(tokens);
-  const int64_t blocks = (tokens + block - 1) / block;
-  const int64_t padded = blocks * block;
+  const Blocks all(tokens);
+  const int64_t block = all.size, blocks = all.count, padded = all.padded();
   const int64_t per_group = heads_ / kv_heads_;
   auto* scratch = static_cast<uint8_t*>(scratch_.data_ptr()) + at::get_thread_num() * scratch_.size(1);
   auto* s = reinterpret_cast<float*>(scratch);
@@ -224,8 +226,8 @@ void Attention::BackwardBrgemm(const at::Tensor& qkv, int64_t tokens, const at::
     }
     at::native::cpublas::brgemm_release();
   });
-  const int64_t block = BlockFor(tokens);
-  const int64_t blocks = (tokens + block - 1) / block;
+  const Blocks all(tokens);
+  const int64_t block = all.size, blocks = all.count;
   at::parallel_for(0, heads_ * blocks, 1, [&](int64_t begin, int64_t end) {
     for (int64_t task = begin; task < end; ++task) {
       const int64_t h = task / blocks;

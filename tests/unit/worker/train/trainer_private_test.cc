@@ -50,6 +50,14 @@ class TrainerPrivateTest : public TinyTrainerTest {
     return Round(random);
   }
 
+  /// The trainer of a test that needs one for more than a round.
+  Status OpenTrainer() {
+    if (const auto ready = trainer_.Open(configure_); !ready.ok()) return ready.status();
+    return trainer_.Prepare(prepare_);
+  }
+
+  OsRandom random_;
+  Trainer trainer_{clock_, random_};
   std::vector<sandbox::TrainerProgress> heard_;
 };
 
@@ -57,15 +65,12 @@ class TrainerPrivateTest : public TinyTrainerTest {
 TEST_F(TrainerPrivateTest, EvaluationSumsAreOverRecordsOrPersonsWhicheverIsAskedFor) {
   configure_.person_field = "who";
   configure_.held_out_permille = 500;
-  OsRandom random;
-  Trainer trainer(clock_, random);
-  ASSERT_OK(trainer.Open(configure_));
-  ASSERT_OK(trainer.Prepare(prepare_));
+  ASSERT_OK(OpenTrainer());
   const auto quiet = [](const sandbox::TrainerProgress&) {};
   const auto evaluate = [&](UnitPrivacy::Unit unit, uint32_t bytes, double bits) {
-    return trainer.Evaluate({false, 1, sandbox::UnitBounds{unit, bytes, bits, 16}}, {}, quiet);
+    return trainer_.Evaluate({false, 1, sandbox::UnitBounds{unit, bytes, bits, 16}}, {}, quiet);
   };
-  ASSERT_OK_AND_ASSIGN(const auto plain, trainer.Evaluate({}, {}, quiet));
+  ASSERT_OK_AND_ASSIGN(const auto plain, trainer_.Evaluate({}, {}, quiet));
   EXPECT_FALSE(plain.sums.has_value());
   ASSERT_OK_AND_ASSIGN(const auto records, evaluate(UnitPrivacy::Unit::kRecord, 1, 0.5));
   EXPECT_EQ(records.documents, plain.documents) << "all of them, whatever was asked for";
@@ -85,14 +90,11 @@ TEST_F(TrainerPrivateTest, EvaluationSumsAreOverRecordsOrPersonsWhicheverIsAsked
 // An adapter may be anybody's: were it refused over one text, the refusal would say that the text is there.
 TEST_F(TrainerPrivateTest, AnEvaluationWhoseLossIsNotFiniteCountsAsTheBound) {
   configure_.held_out_permille = 500;
-  OsRandom random;
-  Trainer trainer(clock_, random);
-  ASSERT_OK(trainer.Open(configure_));
-  ASSERT_OK(trainer.Prepare(prepare_));
+  ASSERT_OK(OpenTrainer());
   const auto hear = [this](const sandbox::TrainerProgress& p) { heard_.push_back(p); };
   const std::vector<float> overflows(adapter_.size(), 1e30F);
   const sandbox::UnitBounds bounds{UnitPrivacy::Unit::kRecord, 1, 0.5, 16};
-  ASSERT_OK_AND_ASSIGN(const sandbox::Evaluated all, trainer.Evaluate({true, 0, bounds}, overflows, hear));
+  ASSERT_OK_AND_ASSIGN(const sandbox::Evaluated all, trainer_.Evaluate({true, 0, bounds}, overflows, hear));
   EXPECT_GT(all.documents, 10u);
   EXPECT_EQ(all.sums->bits, static_cast<int64_t>(all.documents) * 8);
   EXPECT_GT(all.bits_per_byte, 1e6) << "beyond what any policy bounds it to";
@@ -105,13 +107,10 @@ TEST_F(TrainerPrivateTest, AnEvaluationWhoseLossIsNotFiniteCountsAsTheBound) {
 
 TEST_F(TrainerPrivateTest, AnEvaluationWithNothingHeldOutIsZerosForNoiseToHide) {
   configure_.held_out_permille = 0;
-  OsRandom random;
-  Trainer trainer(clock_, random);
-  ASSERT_OK(trainer.Open(configure_));
-  ASSERT_OK(trainer.Prepare(prepare_));
+  ASSERT_OK(OpenTrainer());
   const sandbox::UnitBounds bounds{UnitPrivacy::Unit::kRecord, 100, 4, 16};
   ASSERT_OK_AND_ASSIGN(const sandbox::Evaluated none,
-                       trainer.Evaluate({false, 0, bounds}, {}, [](const sandbox::TrainerProgress&) {}));
+                       trainer_.Evaluate({false, 0, bounds}, {}, [](const sandbox::TrainerProgress&) {}));
   EXPECT_EQ(none.documents, 0u);
   EXPECT_EQ(none.bits_per_byte, 0);
   EXPECT_EQ(none.sums->bits, 0);
@@ -119,12 +118,9 @@ TEST_F(TrainerPrivateTest, AnEvaluationWithNothingHeldOutIsZerosForNoiseToHide) 
 }
 
 TEST_F(TrainerPrivateTest, EvaluationOfPersonsNeedsToKnowThem) {
-  OsRandom random;
-  Trainer trainer(clock_, random);
-  ASSERT_OK(trainer.Open(configure_));
-  ASSERT_OK(trainer.Prepare(prepare_));
+  ASSERT_OK(OpenTrainer());
   const sandbox::Evaluate task{false, 0, sandbox::UnitBounds{UnitPrivacy::Unit::kPerson, 10, 4, 16}};
-  EXPECT_THAT(trainer.Evaluate(task, {}, [](const sandbox::TrainerProgress&) {}),
+  EXPECT_THAT(trainer_.Evaluate(task, {}, [](const sandbox::TrainerProgress&) {}),
               HasStatus(StatusCode::kFailedPrecondition, "whose a record is"));
 }
 
@@ -133,13 +129,10 @@ TEST_F(TrainerPrivateTest, WithoutNoiseARoundLowersTheLoss) {
   task_.privacy->metrics_noise_multiplier = 0;
   task_.privacy->sampling_rate = 1;
   task_.local_steps = 8;
-  OsRandom random;
-  Trainer trainer(clock_, random);
-  ASSERT_OK(trainer.Open(configure_));
-  ASSERT_OK(trainer.Prepare(prepare_));
+  ASSERT_OK(OpenTrainer());
   const auto quiet = [](const sandbox::TrainerProgress&) {};
-  ASSERT_OK_AND_ASSIGN(const sandbox::Evaluated base, trainer.Evaluate({}, {}, quiet));
-  ASSERT_OK_AND_ASSIGN(const Trainer::Round round, trainer.TrainRound(task_, adapter_, quiet));
+  ASSERT_OK_AND_ASSIGN(const sandbox::Evaluated base, trainer_.Evaluate({}, {}, quiet));
+  ASSERT_OK_AND_ASSIGN(const Trainer::Round round, trainer_.TrainRound(task_, adapter_, quiet));
   EXPECT_EQ(round.delta.size(), layout_->delta_elements());
   EXPECT_EQ(round.summary.steps, 8u);
   std::vector<float> moved = adapter_;
@@ -147,7 +140,7 @@ TEST_F(TrainerPrivateTest, WithoutNoiseARoundLowersTheLoss) {
     for (uint64_t k = 0; t.trained && k < t.elements(); ++k)
       moved[t.offset + k] += round.delta[t.delta_offset + k];
   }
-  ASSERT_OK_AND_ASSIGN(const sandbox::Evaluated after, trainer.Evaluate({true, 0}, moved, quiet));
+  ASSERT_OK_AND_ASSIGN(const sandbox::Evaluated after, trainer_.Evaluate({true, 0}, moved, quiet));
   EXPECT_LT(after.bits_per_byte, base.bits_per_byte);
 }
 
@@ -168,13 +161,10 @@ TEST_F(TrainerPrivateTest, EveryRoundDrawsAnewFromItsSourceAndFromNothingElse) {
   EXPECT_EQ(one.delta, same.delta);
   EXPECT_EQ(one.summary.mean_loss, same.summary.mean_loss);
   EXPECT_NE(one.delta, other.delta);
-  OsRandom random;
-  Trainer trainer(clock_, random);
-  ASSERT_OK(trainer.Open(configure_));
-  ASSERT_OK(trainer.Prepare(prepare_));
+  ASSERT_OK(OpenTrainer());
   const auto quiet = [](const sandbox::TrainerProgress&) {};
-  ASSERT_OK_AND_ASSIGN(const Trainer::Round first, trainer.TrainRound(task_, adapter_, quiet));
-  ASSERT_OK_AND_ASSIGN(const Trainer::Round again, trainer.TrainRound(task_, adapter_, quiet));
+  ASSERT_OK_AND_ASSIGN(const Trainer::Round first, trainer_.TrainRound(task_, adapter_, quiet));
+  ASSERT_OK_AND_ASSIGN(const Trainer::Round again, trainer_.TrainRound(task_, adapter_, quiet));
   EXPECT_NE(first.delta, again.delta) << "an attempt that is tried again spends noise of its own";
 }
 
@@ -229,21 +219,18 @@ TEST_F(TrainerPrivateTest, ARoundOfEmptyDrawsIsNoiseAlone) {
 }
 
 TEST_F(TrainerPrivateTest, ARefusedRoundLeavesTheTrainerReadyForTheNext) {
-  OsRandom random;
-  Trainer trainer(clock_, random);
-  ASSERT_OK(trainer.Open(configure_));
-  ASSERT_OK(trainer.Prepare(prepare_));
+  ASSERT_OK(OpenTrainer());
   const auto quiet = [](const sandbox::TrainerProgress&) {};
   sandbox::Train bad = task_;
   bad.privacy->clip = 0;
-  EXPECT_THAT(trainer.TrainRound(bad, adapter_, quiet), HasStatus(StatusCode::kInvalidArgument, "clip"));
+  EXPECT_THAT(trainer_.TrainRound(bad, adapter_, quiet), HasStatus(StatusCode::kInvalidArgument, "clip"));
   bad = task_;
   bad.privacy->noise_multiplier = 1e300;  // beyond what the mechanism holds
-  EXPECT_EQ(trainer.TrainRound(bad, adapter_, quiet).status().code(), StatusCode::kInvalidArgument);
-  EXPECT_OK(trainer.TrainRound(task_, adapter_, quiet));
+  EXPECT_EQ(trainer_.TrainRound(bad, adapter_, quiet).status().code(), StatusCode::kInvalidArgument);
+  EXPECT_OK(trainer_.TrainRound(task_, adapter_, quiet));
   task_.privacy.reset();
-  ASSERT_OK_AND_ASSIGN(const Trainer::Round one, trainer.TrainRound(task_, adapter_, quiet));
-  ASSERT_OK_AND_ASSIGN(const Trainer::Round same, trainer.TrainRound(task_, adapter_, quiet));
+  ASSERT_OK_AND_ASSIGN(const Trainer::Round one, trainer_.TrainRound(task_, adapter_, quiet));
+  ASSERT_OK_AND_ASSIGN(const Trainer::Round same, trainer_.TrainRound(task_, adapter_, quiet));
   EXPECT_EQ(one.delta, same.delta) << "without privacy a round repeats itself, whatever came before";
 }
 
@@ -276,19 +263,16 @@ TEST_F(TrainerPrivateTest, AStepAlongASumLowersTheLoss) {
   task_.local_steps = 1;
   task_.privacy->sampling_rate = 1;
   task_.privacy->sum = OneSum(layout_->delta_elements());
-  OsRandom random;
-  Trainer trainer(clock_, random);
-  ASSERT_OK(trainer.Open(configure_));
-  ASSERT_OK(trainer.Prepare(prepare_));
+  ASSERT_OK(OpenTrainer());
   const auto quiet = [](const sandbox::TrainerProgress&) {};
-  ASSERT_OK_AND_ASSIGN(const sandbox::Evaluated base, trainer.Evaluate({true, 0}, adapter_, quiet));
-  ASSERT_OK_AND_ASSIGN(const Trainer::Round round, trainer.TrainRound(task_, adapter_, quiet));
+  ASSERT_OK_AND_ASSIGN(const sandbox::Evaluated base, trainer_.Evaluate({true, 0}, adapter_, quiet));
+  ASSERT_OK_AND_ASSIGN(const Trainer::Round round, trainer_.TrainRound(task_, adapter_, quiet));
   const auto step = static_cast<float>(0.05 * task_.privacy->sum->grid / 48);
   std::vector<float> moved = adapter_;
   for (const AdapterTensor& t : layout_->tensors())
     for (uint64_t k = 0; t.trained && k < t.elements(); ++k)
       moved[t.offset + k] += step * round.delta[t.delta_offset + k];
-  ASSERT_OK_AND_ASSIGN(const sandbox::Evaluated after, trainer.Evaluate({true, 0}, moved, quiet));
+  ASSERT_OK_AND_ASSIGN(const sandbox::Evaluated after, trainer_.Evaluate({true, 0}, moved, quiet));
   EXPECT_LT(after.bits_per_byte, base.bits_per_byte);
 }
 
