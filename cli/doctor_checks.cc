@@ -257,6 +257,18 @@ void Doctor::CheckData() {
 void Doctor::CheckLedger(const policy::WorkerConfig& config) {
   const auto ledger = ReadAnchoredLedger(config, card_->name);
   const Status status = ledger.ok() ? ledger->held : ledger.status();
+  if (status.ok()) {
+    if (const auto other =
+            policy::OtherUnitIn(ledger->entries, card_->budget(), card_->privacy.period, now_)) {
+      return Add(
+          Level::kFail, "ledger",
+          fmt::format("charges in unit {}, while the card says {}: guarantees of different units do not "
+                      "add, and the budget counts as spent",
+                      PrivacyUnitText(*other), PrivacyUnitText(card_->privacy.unit)),
+          "set privacy.unit in the dataset card back; a budget in another unit is another dataset's, with "
+          "a name and a ledger of its own");
+    }
+  }
   Add(status, "ledger",
       !status.ok() ? ""
       : ledger->entries.empty()
@@ -306,16 +318,20 @@ void Doctor::CheckTrainer(const policy::WorkerConfig& config) {
     return Add(Level::kWarn, "trainer", fmt::format("{}: {}", trainer.string(), Message(trial.status())),
                "a large model or dataset takes longer; else look at what it does");
   }
+  // What it says itself says what to mend; a program that ends without a word cannot read what it needs.
+  if (trial.status().code() == StatusCode::kInvalidArgument)
+    return Add(Level::kFail, "trainer", std::string(Message(trial.status())),
+               "mend what is named, then run doctor again");
   static constexpr const char* kNext =
       "run doctor as the user that runs the worker: that user must read the program, its libraries, the "
-      "model "
-      "and the dataset";
+      "model and the dataset";
   if (!trial.ok())
     return Add(Level::kFail, "trainer", fmt::format("{}: {}", trainer.string(), Message(trial.status())),
                kNext);
-  const std::string text =
-      fmt::format("{}: locked down, {} documents to train on, {} held out", trainer.string(),
-                  trial->ready.train_documents, trial->ready.held_out_documents);
+  std::string text = fmt::format("{}: locked down, {} documents to train on, {} held out", trainer.string(),
+                                 trial->ready.train_documents, trial->ready.held_out_documents);
+  if (card_->privacy.unit == PrivacyUnit::kPerson)
+    text += fmt::format(", {} persons to train on", trial->ready.train_units);
   Add(Level::kOk, "trainer", text);
   if (trial->ready.train_documents == 0) {
     return Add(Level::kFail, "trainer_device", "no document to train on is left",

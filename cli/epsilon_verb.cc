@@ -2,6 +2,7 @@
 #include <cmath>
 #include <memory>
 #include <optional>
+#include <type_traits>
 
 #include "cli/plan_view.h"
 #include "common/files.h"
@@ -84,8 +85,9 @@ StatusOr<Setting> ReadSetting(const EpsilonOptions& o) {
   if (!(steps >= 0) || steps > kMost || steps != std::floor(steps))
     return InvalidArgument("--steps {}: expected a whole number from 0 to {:g}", steps, kMost);
   s.step.steps = static_cast<uint64_t>(steps);
-  if (o.sigma && !(*o.sigma >= 0 && *o.sigma <= 1e100))
-    return InvalidArgument("--sigma {}: expected noise / clip bound, a number from 0 to 1e100", *o.sigma);
+  if (o.sigma && !(*o.sigma >= 0 && *o.sigma <= kMostSigma))
+    return InvalidArgument("--sigma {}: expected noise / clip bound, a number from 0 to {:g}", *o.sigma,
+                           kMostSigma);
   if (o.epsilon && (!(*o.epsilon > 0) || std::isinf(*o.epsilon)))
     return InvalidArgument("--epsilon {}: expected the target, a finite number of more than 0", *o.epsilon);
   s.step.sigma = o.sigma.value_or(0);
@@ -122,16 +124,16 @@ std::vector<std::string> Remarks(const Setting& s, double epsilon) {
             : "Without noise there is no guarantee: raise --sigma, or name a target with --epsilon.");
   else if (epsilon > 10)
     out.push_back("An epsilon above 10 says next to nothing: read it as no guarantee.");
-  if (s.delta > 1e-3)
-    out.push_back(
-        "A delta this large lets a share of all units be published outright: keep it below one over their "
-        "number.");
+  if (auto remark = DeltaRemark(s.delta)) out.push_back(*std::move(remark));
   if (s.step.q < 1 && s.step.q > 0)
     out.push_back(
         "Holds for Poisson sampling only: every unit joins every batch independently. Shuffled batches cost "
         "more.");
   return out;
 }
+
+/// Six digits, never less.
+std::string RoundedUp(double value) { return fmt::format("{:.6g}", value * (1 + 5e-6)); }
 
 template <typename Relation>
 Status RunSetting(Context& context, const EpsilonOptions& o) {
@@ -145,6 +147,10 @@ Status RunSetting(Context& context, const EpsilonOptions& o) {
   const double epsilon = curve.back().second;
   const double rdp = RdpEpsilon<Relation>(std::span(&s.step, 1), s.delta);
   const auto remarks = Remarks(s, epsilon);
+  // Jobs for persons and records count units that are added or removed.
+  std::optional<double> for_job;
+  if (o.epsilon && std::is_same_v<Relation, AddRemove> && s.step.sigma > 0)
+    for_job = policy::NoiseMultiplierFor(s.step.sigma);
   ordered_json by_steps = ordered_json::array();
   std::vector<std::vector<std::string>> rows;
   for (const auto& [steps, e] : curve) {
@@ -154,6 +160,7 @@ Status RunSetting(Context& context, const EpsilonOptions& o) {
   Output& out = context.output;
   out.Json({{"relation", Relation::kName},
             {"sigma", s.step.sigma},
+            {"noise_multiplier", for_job ? ordered_json(*for_job) : ordered_json()},
             {"q", s.step.q},
             {"steps", s.step.steps},
             {"delta", s.delta},
@@ -162,9 +169,16 @@ Status RunSetting(Context& context, const EpsilonOptions& o) {
             {"epsilon_rdp", NumberJson(rdp)},
             {"by_steps", by_steps},
             {"remarks", remarks}});
-  if (o.epsilon) out.Say(fmt::format("sigma {:.6g} keeps epsilon {:g}", s.step.sigma, *o.epsilon));
-  out.Say(fmt::format("epsilon {} at delta {:g}, {} neighbours: sigma {:.6g}, q {:g}, {} steps",
-                      HumanEpsilon(epsilon), s.delta, Relation::kName, s.step.sigma, s.step.q, s.step.steps));
+  if (o.epsilon) out.Say(fmt::format("sigma {} keeps epsilon {:g}", RoundedUp(s.step.sigma), *o.epsilon));
+  if (for_job)
+    out.Say(fmt::format(
+        "in a job for persons or records with local noise: noise_multiplier {}, more because a step's two "
+        "metrics are paid for too, sampling_rate {}, and {} steps in all rounds",
+        RoundedUp(*for_job), s.step.q, s.step.steps));
+  out.Say(fmt::format("epsilon {} at delta {:g}, {} neighbours: sigma {}, q {:g}, {} steps",
+                      HumanEpsilon(epsilon), s.delta, Relation::kName,
+                      o.epsilon ? RoundedUp(s.step.sigma) : fmt::format("{:.6g}", s.step.sigma), s.step.q,
+                      s.step.steps));
   out.Say(fmt::format("  (a check: by Renyi divergence {}, never lower)", HumanEpsilon(rdp)));
   if (o.table) out.Table({"steps", "epsilon"}, rows, {true, true});
   for (const auto& remark : remarks) out.Say(remark);

@@ -58,6 +58,8 @@ StatusOr<sandbox::Audited> AskTrainer(Context& context, const Region& region, co
   sandbox::Configure configure = worker::ConfigureTrainer(region.config, region.policy, region.card,
                                                           region.secrets, adapter.job.base_model.sha256);
   configure.scratch = scratch.path().string();
+  configure.promise
+      .reset();  // nothing is charged: a dataset that has outgrown its delta can still be looked at
   Output& out = context.output;
   TrainerInterview interview(
       TrainerOf(region.config), scratch.path(), kPatience, [&out](const sandbox::TrainerProgress& p) {

@@ -47,7 +47,8 @@ Status RunLedgerShow(Context& context, const std::string& worker_file) {
   ASSIGN_OR_RETURN(const policy::DatasetCard card, policy::LoadDatasetCard(config.dataset_card.string()));
   ASSIGN_OR_RETURN(const AnchoredLedger ledger, ReadAnchoredLedger(config, card.name));
   const std::vector<policy::LedgerEntry>& entries = ledger.entries;
-  const double spent = policy::SpentBy(entries, card.budget(), card.privacy.period, SystemClock().Now());
+  const Instant now = SystemClock().Now();
+  const double spent = policy::SpentBy(entries, card.budget(), card.privacy.period, now);
   Output& out = context.output;
   ordered_json rows = ordered_json::array();
   std::vector<std::vector<std::string>> table;
@@ -76,7 +77,7 @@ Status RunLedgerShow(Context& context, const std::string& worker_file) {
     out.Table({"#", "time", "kind", "job", "round", "attempt", "cost", "spent after"}, table,
               {true, false, false, false, true, true, true, true});
   }
-  if (std::ranges::any_of(entries, [&](const auto& e) { return e.charge.unit != card.privacy.unit; }))
+  if (policy::OtherUnitIn(entries, card.budget(), card.privacy.period, now))
     out.Say(fmt::format(
         "Some charges are in another unit than the card's budget, {}: guarantees of different units do not "
         "add, and the budget counts as spent.",

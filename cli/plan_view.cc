@@ -91,8 +91,8 @@ std::string UnitRemark(const policy::JobSpec& job, const PrivacyStatement& state
                 unit);
   return fmt::format(
       "{0} It does not cover when and how long a region computes. A delta of {1:g} is for regions of fewer "
-      "than "
-      "{2:.0f} {3}s: a trainer with that many or more refuses.",
+      "than {2:.0f} {3}s; a dataset whose card has a larger one is for fewer, and with more its trainer "
+      "refuses.",
       what, job.privacy.delta, 1 / job.privacy.delta, unit);
 }
 
@@ -116,6 +116,13 @@ size_t WouldJoin(const std::vector<pb::RegionPlan>& regions) {
   size_t count = 0;
   for (const auto& region : regions) count += Joins(region);
   return count;
+}
+
+std::optional<std::string> DeltaRemark(double delta) {
+  constexpr double kLarge = 1e-3;
+  if (!(delta > kLarge)) return std::nullopt;
+  return "A delta this large lets a share of all units be published outright: keep it below one over their "
+         "number.";
 }
 
 std::vector<std::string> EpsilonRemarks(const policy::JobSpec& job, const PrivacyStatement& statement) {
@@ -147,6 +154,7 @@ std::vector<std::string> EpsilonRemarks(const policy::JobSpec& job, const Privac
                     job.cohort.minimum));
   }
   if (auto remark = ShareRemark(job, statement)) out.push_back(*std::move(remark));
+  if (auto remark = DeltaRemark(statement.delta)) out.push_back(*std::move(remark));
   return out;
 }
 

@@ -31,6 +31,9 @@ void Show(const PlanView& plan, Output& out);
 /// What a person should know before reading an epsilon of the site unit; empty when there is nothing to say.
 std::vector<std::string> EpsilonRemarks(const policy::JobSpec& job, const PrivacyStatement& statement);
 
+/// On a δ that is more than a bound's small print.
+std::optional<std::string> DeltaRemark(double delta);
+
 /// Regions that have said yes, or will when a person there does.
 size_t WouldJoin(const std::vector<pb::RegionPlan>& regions);
 

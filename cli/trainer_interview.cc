@@ -58,7 +58,8 @@ StatusOr<sandbox::FromTrainer> TrainerInterview::Ask(const sandbox::ToTrainer& q
       continue;
     }
     if (const auto* failed = std::get_if<sandbox::Failed>(&said.message)) {
-      return FailedPrecondition("{}", failed->what);
+      const bool input = failed->code == static_cast<uint8_t>(StatusCode::kInvalidArgument);
+      return MakeStatus(input ? StatusCode::kInvalidArgument : StatusCode::kFailedPrecondition, failed->what);
     }
     return std::move(said.message);
   }

@@ -42,8 +42,9 @@ class TrainerInterview {
   /// NotFound when there is no such program.
   Status Start() { return process_.Start(); }
   /// Its answer. \param weights go beside the question, may be null. DeadlineExceeded when it is silent for
-  /// longer than `patience`; FailedPrecondition with what it said of a failure, or with the last line that it
-  /// wrote before it ended: a missing or unreadable library shows there alone.
+  /// longer than `patience`; InvalidArgument with what it said of malformed input, such as a record's;
+  /// FailedPrecondition with what it said of any other failure, or with the last line that it wrote before it
+  /// ended: a missing or unreadable library shows there alone.
   StatusOr<sandbox::FromTrainer> Ask(const sandbox::ToTrainer& question,
                                      const worker::Floats& weights = nullptr);
   /// The same, when only an answer of this kind will do. FailedPrecondition: it gave another.

@@ -358,6 +358,20 @@ double YamlMap::NumberOr(std::string_view key, double fallback, double min, doub
   return Number(key, min, max);
 }
 
+double YamlMap::Probability(std::string_view key, bool certain) {
+  const std::string_view expected =
+      certain ? "a probability of more than 0, at most 1" : "a probability between 0 and 1, neither of them";
+  const YAML::Node* node = Find(key, true, expected);
+  if (node == nullptr) return 1;
+  double value = 0;
+  if (!node->IsScalar() || !ParseDouble(node->Scalar(), &value) || !(value > 0) || value > 1 ||
+      (value == 1 && !certain)) {
+    Mistake(key, fmt::format("expected {}, got {}", expected, Shown(*node)));
+    return 1;
+  }
+  return value;
+}
+
 bool YamlMap::Flag(std::string_view key) {
   const YAML::Node* node = Find(key, true, "true or false");
   if (node == nullptr) return false;
@@ -410,9 +424,9 @@ std::vector<std::string> YamlMap::Texts(std::string_view key, size_t min_count, 
   return out;
 }
 
-std::vector<std::string> YamlMap::TextsOr(std::string_view key, size_t max_count) {
+std::vector<std::string> YamlMap::TextsOr(std::string_view key, size_t min_count, size_t max_count) {
   if (Find(key, false, "") == nullptr) return {};
-  return Texts(key, 0, max_count);
+  return Texts(key, min_count, max_count);
 }
 
 int64_t YamlMap::DurationMillis(std::string_view key, int64_t min, int64_t max) {

@@ -33,13 +33,15 @@ class YamlMap {
   /// A finite number.
   double Number(std::string_view key, double min, double max);
   double NumberOr(std::string_view key, double fallback, double min, double max);
+  /// Between 0 and 1, neither of them; with `certain` at most 1.
+  double Probability(std::string_view key, bool certain = false);
   bool Flag(std::string_view key);
   bool FlagOr(std::string_view key, bool fallback);
   /// One of `choices`; returns its index.
   size_t Choice(std::string_view key, const std::vector<std::string_view>& choices);
   size_t ChoiceOr(std::string_view key, size_t fallback, const std::vector<std::string_view>& choices);
   std::vector<std::string> Texts(std::string_view key, size_t min_count, size_t max_count);
-  std::vector<std::string> TextsOr(std::string_view key, size_t max_count);
+  std::vector<std::string> TextsOr(std::string_view key, size_t min_count, size_t max_count);
   /// A duration like "30s", "5m", "2h", "250ms"; in milliseconds.
   int64_t DurationMillis(std::string_view key, int64_t min, int64_t max);
   int64_t DurationMillisOr(std::string_view key, int64_t fallback, int64_t min, int64_t max);

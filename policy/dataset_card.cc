@@ -46,10 +46,7 @@ DatasetCard::Privacy ReadPrivacy(YamlMap map) {
   DatasetCard::Privacy out;
   out.unit = kUnits[map.Choice("unit", {"site", "person", "record"})];
   out.epsilon = map.Parsed("epsilon", 0.0, ParseBudget);
-  out.delta = map.Number("delta", 0, 1);
-  if (map.present() && map.Has("delta") && (out.delta <= 0 || out.delta >= 1)) {
-    map.Mistake("delta", "expected a probability between 0 and 1, neither of them");
-  }
+  out.delta = map.Probability("delta");
   out.period = kPeriods[map.Choice("period", {"none", "yearly"})];
   return out;
 }

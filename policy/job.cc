@@ -65,7 +65,8 @@ void ReadTraining(YamlMap map, JobSpec::Training* out) {
 }
 
 void ReadCohort(YamlMap map, JobSpec::Cohort* out) {
-  out->jurisdictions = CheckNames(map, "jurisdictions", map.TextsOr("jurisdictions", kMaxSites));
+  // Without the key every member is invited; an empty list would say nobody and mean everybody.
+  out->jurisdictions = CheckNames(map, "jurisdictions", map.TextsOr("jurisdictions", 1, kMaxSites));
   out->minimum = Whole(map, "minimum", 3, kMaxSites);
   out->min_survivors = Whole(map, "min_survivors", 3, kMaxSites);
   out->assumed_colluding = WholeOr(map, "assumed_colluding", 1, 1, kMaxSites);
@@ -96,23 +97,15 @@ void ReadPrivacy(YamlMap map, JobSpec::Privacy* out) {
   out->noise = kPlaces[map.Choice("noise", {"local", "distributed"})];
   out->clip = map.Number("clip", 1e-9, 1e9);
   out->noise_multiplier = map.Number("noise_multiplier", 0, 1e6);
-  out->delta = map.Number("delta", 0, 1);
-  if (map.Has("delta") && map.present() && (out->delta <= 0 || out->delta >= 1)) {
-    map.Mistake("delta", "expected a probability between 0 and 1, neither of them");
-  }
+  out->delta = map.Probability("delta");
   static constexpr RoundingMode kModes[] = {RoundingMode::kStochastic, RoundingMode::kNearest};
   out->rounding = kModes[map.ChoiceOr("rounding", 0, {"stochastic", "nearest"})];
   out->modulus_bits = ReadModulusBits(map);
   if (out->unit == PrivacyUnit::kSite) return;
   out->unit_clip = map.Number("unit_clip", 1e-9, 1e9);
-  out->sampling_rate = map.Number("sampling_rate", 0, 1);
+  out->sampling_rate = map.Probability("sampling_rate", true);
   out->expected_units = map.Number("expected_units", 1e-6, 1e9);
-  if (map.Has("sampling_rate") && map.present() && out->sampling_rate <= 0)
-    map.Mistake("sampling_rate", "expected a probability of more than 0: nobody would be trained on");
 }
-
-/// Noise on a loss is bearable with five times that on the gradient, and then costs hardly anything.
-constexpr double kUnitMetricNoise = 5;
 
 void ReadMetrics(YamlMap map, const JobSpec::Privacy& privacy, JobSpec::Metrics* out) {
   const bool site = privacy.unit == PrivacyUnit::kSite;

@@ -26,6 +26,10 @@ enum class RoundingMode : uint8_t { kStochastic, kNearest };
 /// taken on the sum over all sites, and must be linear in it.
 enum class Optimizer : uint8_t { kAdamW, kSgd };
 
+/// metrics.noise_multiplier of a job for persons or records that does not say it, over
+/// privacy.noise_multiplier: noise on a loss is bearable with that much, and then costs hardly anything.
+constexpr double kUnitMetricNoise = 5;
+
 /// A job as its file states it; configs/job.yaml is the commented example. Everything that decides what
 /// leaves a region is here, signed by the submitter, so that a coordinator cannot choose it.
 struct JobSpec {

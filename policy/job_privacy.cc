@@ -183,6 +183,11 @@ SubsampledGaussian RoundSteps(const JobSpec& job) {
           job.training.local_steps};
 }
 
+double NoiseMultiplierFor(double sigma) {
+  constexpr double kMetrics = static_cast<double>(kMetricCount) / (kUnitMetricNoise * kUnitMetricNoise);
+  return sigma * std::sqrt(1 + kMetrics) / kRoundedDown * (1 + 0x1p-48);
+}
+
 uint32_t MinSurvivorsFor(const JobSpec& job, uint32_t sites) {
   return std::max(job.cohort.min_survivors, secagg::ThresholdFor(sites));
 }

@@ -66,6 +66,10 @@ RoundFigures FiguresOf(const JobSpec& job, std::span<const double> metric_sums, 
 /// independent. 0 where either has no noise. \pre IsPerUnit and not IsUnitSum
 SubsampledGaussian RoundSteps(const JobSpec& job);
 
+/// privacy.noise_multiplier with which a step of RoundSteps is priced as `sigma`, where a job file leaves the
+/// metrics' noise at its usual multiple. Rounded up.
+double NoiseMultiplierFor(double sigma);
+
 /// What one attempt is charged, kind delta. Site: zero-out; one share of noise with local noise, h with
 /// distributed. Person and record: add/remove, RoundSteps with local noise, the sum's with h shares of noise
 /// with distributed.

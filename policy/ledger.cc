@@ -218,6 +218,13 @@ std::vector<LedgerCharge> ChargesInPeriod(std::span<const LedgerEntry> entries, 
 
 }  // namespace
 
+std::optional<PrivacyUnit> OtherUnitIn(std::span<const LedgerEntry> entries, const PrivacyBudget& budget,
+                                       BudgetPeriod period, Instant now) {
+  for (const LedgerCharge& charge : ChargesInPeriod(entries, period, now))
+    if (charge.unit != budget.unit) return charge.unit;
+  return std::nullopt;
+}
+
 double SpentBy(std::span<const LedgerEntry> entries, const PrivacyBudget& budget, BudgetPeriod period,
                Instant now) {
   return EpsilonSpent(budget, ChargesInPeriod(entries, period, now));

@@ -46,6 +46,11 @@ StatusOr<std::vector<LedgerEntry>> ReadLedger(const std::filesystem::path& path,
 double SpentBy(std::span<const LedgerEntry> entries, const PrivacyBudget& budget, BudgetPeriod period,
                Instant now);
 
+/// The unit of a charge that counts in the period of `now` and is not of the budget's unit: then everything
+/// counts as spent. None: all are.
+std::optional<PrivacyUnit> OtherUnitIn(std::span<const LedgerEntry> entries, const PrivacyBudget& budget,
+                                       BudgetPeriod period, Instant now);
+
 /// What `Reconcile` found, and what it did about it.
 struct LedgerFinding {
   std::vector<std::string> wrong;  // empty: nothing is

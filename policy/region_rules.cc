@@ -116,15 +116,30 @@ void CheckPrivacy(const PolicyQuestion& q, Verdict* verdict) {
                    "{} is not listed", q.job.privacy.modulus_bits);
 }
 
-void CheckDataset(const PolicyQuestion& q, Verdict* verdict) {
-  const auto& card = q.card;
-  verdict->Require(card.privacy.unit == q.job.privacy.unit, RuleCode::kDatasetUnit, "dataset: {}, job: {}",
-                   PrivacyUnitText(card.privacy.unit), PrivacyUnitText(q.job.privacy.unit));
-  verdict->Require(q.job.privacy.delta <= card.privacy.delta, RuleCode::kDatasetDelta, "job: {}, dataset: {}",
-                   q.job.privacy.delta, card.privacy.delta);
-  verdict->Require(q.ledger.after_job <= q.ledger.budget, RuleCode::kDatasetBudget,
+/// The budget, by the rule that says what to change: a job of another unit, or without noise, fits no budget
+/// however much is left of it.
+void CheckBudget(const PolicyQuestion& q, Verdict* verdict) {
+  const bool same_unit = q.card.privacy.unit == q.job.privacy.unit;
+  verdict->Require(same_unit, RuleCode::kDatasetUnit, "dataset: {}, job: {}",
+                   PrivacyUnitText(q.card.privacy.unit), PrivacyUnitText(q.job.privacy.unit));
+  if (!same_unit || q.ledger.after_job <= q.ledger.budget) return;
+  const bool quiet = q.job.privacy.noise_multiplier == 0, quiet_metrics = q.job.metrics.noise_multiplier == 0;
+  static constexpr std::string_view kNoNoise = "job: 0, which only an unlimited budget pays for";
+  // CheckPrivacy may have said the same for the policy.
+  verdict->Require(!quiet || q.policy.privacy.min_noise_multiplier > 0, RuleCode::kPrivacyMinNoise, "{}",
+                   kNoNoise);
+  verdict->Require(!quiet_metrics || q.policy.privacy.min_metrics_noise_multiplier > 0,
+                   RuleCode::kPrivacyMetricsNoise, "{}", kNoNoise);
+  verdict->Require(quiet || quiet_metrics, RuleCode::kDatasetBudget,
                    "spent {:.6g}, after the job {:.6g}, budget {:.6g}", q.ledger.spent, q.ledger.after_job,
                    q.ledger.budget);
+}
+
+void CheckDataset(const PolicyQuestion& q, Verdict* verdict) {
+  const auto& card = q.card;
+  CheckBudget(q, verdict);
+  verdict->Require(q.job.privacy.delta <= card.privacy.delta, RuleCode::kDatasetDelta, "job: {}, dataset: {}",
+                   q.job.privacy.delta, card.privacy.delta);
   verdict->Require(card.classification.deltas != DataClass::kSecret, RuleCode::kDatasetClassDeltas,
                    "deltas are secret");
   verdict->Require(card.classification.metrics != DataClass::kSecret, RuleCode::kDatasetClassMetrics,
@@ -194,9 +209,13 @@ std::vector<Refusal> EvaluateRelease(const PolicyQuestion& q, uint32_t requests_
     verdict.Require(requests_before < evaluation.max_requests, RuleCode::kEvaluationRequests,
                     "{} answered, at most {}", requests_before, evaluation.max_requests);
   }
-  verdict.Require(q.ledger.after_job <= q.ledger.budget, RuleCode::kDatasetBudget,
-                  "spent {:.6g}, after the request {:.6g}, budget {:.6g}", q.ledger.spent, q.ledger.after_job,
-                  q.ledger.budget);
+  if (q.ledger.after_job <= q.ledger.budget) return verdict.Take();
+  // Without noise it fits no budget, however much is left.
+  const bool quiet = q.card.privacy.unit == PrivacyUnit::kSite && evaluation.noise_stddev == 0;
+  verdict.Require(!quiet, RuleCode::kArtefactEvaluation,
+                  "evaluation.noise_stddev: 0, which only an unlimited budget pays for");
+  verdict.Require(quiet, RuleCode::kDatasetBudget, "spent {:.6g}, after the request {:.6g}, budget {:.6g}",
+                  q.ledger.spent, q.ledger.after_job, q.ledger.budget);
   return verdict.Take();
 }
 

@@ -46,8 +46,9 @@ double LogNormalTail(double z) {
 Status CheckStep(const SubsampledGaussian& step) {
   if (!(step.q >= 0) || !(step.q <= 1))
     return InvalidArgument("sampling probability: expected a number from 0 to 1, got {}", step.q);
-  if (!(step.sigma >= 0) || std::isinf(step.sigma))
-    return InvalidArgument("noise multiplier: expected a finite number of at least 0, got {}", step.sigma);
+  if (!(step.sigma >= 0 && step.sigma <= kMostSigma))
+    return InvalidArgument("noise multiplier: expected a number from 0 to {:g}, got {}", kMostSigma,
+                           step.sigma);
   return OkStatus();
 }
 

@@ -19,7 +19,10 @@ struct SubsampledGaussian {
   bool operator==(const SubsampledGaussian&) const = default;
 };
 
-/// InvalidArgument unless 0 <= q <= 1 and 0 <= sigma < infinity: what was expected and what came.
+/// The most noise that is priced: grids over more would have no end, and nobody needs it.
+constexpr double kMostSigma = 1e100;
+
+/// InvalidArgument unless 0 <= q <= 1 and 0 <= sigma <= kMostSigma: what was expected and what came.
 Status CheckStep(const SubsampledGaussian& step);
 
 /// Neighbour relations are types: a price under one says nothing under the other, and they never add.

@@ -561,6 +561,9 @@ void Channels(const fs::path& root) {
   const Train train{7, 2, 8, 1, 1e-4, 0.01, 0.95, 1, std::nullopt};
   Train private_train = train;
   private_train.privacy = UnitPrivacy{UnitPrivacy::Unit::kPerson, 0.5, 1.1, 0.02, 64, 5, 12, 1e-6};
+  Configure promised = configure;
+  promised.person_field = "patient_id";
+  promised.promise = UnitPromise{TrainedUnit::kPerson, 1e-6};
   const std::vector<ToTrainer> to{
       configure,
       Prepare{{1, 8, 12, 2, 1, 4}, {1, 2, {LoraTarget::kQ}, LoraMethod::kFfa}, 64},
@@ -569,7 +572,8 @@ void Channels(const fs::path& root) {
       Evaluate{true, 10, std::nullopt},
       Evaluate{false, 0, UnitBounds{UnitPrivacy::Unit::kRecord, 100, 8, 16}},
       Stop{},
-      Prepare{{1, 8, 12, 2, 1, 4}, {1, 2, {LoraTarget::kQ}, LoraMethod::kCore}, 64}};
+      Prepare{{1, 8, 12, 2, 1, 4}, {1, 2, {LoraTarget::kQ}, LoraMethod::kCore}, 64},
+      promised};
   for (size_t i = 0; i < to.size(); ++i) corpus.Add(fmt::format("to-{}", i), Encode(to[i]));
   const std::vector<FromTrainer> from{Ready{Ready::Lockdown::kFull, {1, 8, 12, 2, 1, 4}, 10, 2, 4000},
                                       Prepared{},

@@ -129,7 +129,7 @@ void TrainerDesk::Back(std::string_view why, Instant now, Out& out) {
   Log(out, LogLine::Level::kWarning, fmt::format("trainer: {}", why));
   prepared_.reset();
   progress_ = {};
-  if (starting ? ++failed_starts_ >= options_.tries : false) {
+  if (starting && ++failed_starts_ >= options_.tries) {
     FailAll(Unavailable("the trainer does not start: {}", why), out);
     if (!std::exchange(down_, true))
       Log(out, LogLine::Level::kError, "trainer: it does not start: its jobs are refused until it does");
@@ -177,6 +177,8 @@ void TrainerDesk::OnFailed(const sandbox::Failed& failed, Instant now, Out& out)
   switch (state_) {
     case State::kStarting:
       out.commands.push_back(StopTrainer{});
+      // What is malformed stays so until somebody mends it: no bad luck to be tried again for a job's time.
+      if (failed.code == static_cast<uint8_t>(StatusCode::kInvalidArgument)) failed_starts_ = options_.tries;
       Back(failed.what, now, out);
       return;
     case State::kPreparing: {

@@ -116,6 +116,8 @@ sandbox::Configure ConfigureTrainer(const policy::WorkerConfig& config, const po
   configure.dataset = card.path.string();
   configure.dataset_kind = card.kind == policy::DatasetCard::Kind::kText ? 1 : 0;
   if (card.privacy.unit == PrivacyUnit::kPerson) configure.person_field = card.person_id_field;
+  if (card.privacy.unit != PrivacyUnit::kSite)
+    configure.promise = sandbox::UnitPromise{TrainerUnit(card.privacy.unit), card.privacy.delta};
   configure.split_key = secrets.split_key;
   configure.held_out_permille = card.held_out_permille;
   configure.canaries = card.canaries.count;

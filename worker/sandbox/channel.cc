@@ -100,6 +100,11 @@ void Write(CanonicalWriter& out, const Configure& m) {
   out.Text(m.dataset);
   out.U8(m.dataset_kind);
   out.Text(m.person_field);
+  out.Bool(m.promise.has_value());
+  if (m.promise) {
+    out.U8(static_cast<uint8_t>(m.promise->unit));
+    out.F64(m.promise->delta);
+  }
   out.Put(m.split_key);
   out.U32(m.held_out_permille);
   out.U32(m.canaries);
@@ -192,6 +197,7 @@ void Write(CanonicalWriter& out, const Ready& m) {
   out.U64(m.train_documents);
   out.U64(m.held_out_documents);
   out.U64(m.train_bytes);
+  out.U64(m.train_units);
 }
 
 void Write(CanonicalWriter& out, const Prepared&) { Start(out, Kind::kPrepared); }
@@ -280,6 +286,14 @@ Configure ReadConfigure(CanonicalReader& in) {
   m.dataset = in.Text(kMaxPath);
   m.dataset_kind = Code(in, 1, "an unknown kind of dataset");
   m.person_field = in.Text(kMaxField);
+  if (in.Bool()) {
+    UnitPromise& promise = m.promise.emplace();
+    promise.unit = UnitOf(in.U8(), in);
+    promise.delta = Finite(in);
+    if (!(promise.delta > 0 && promise.delta < 1)) in.Fail("a delta that is no probability");
+    if (promise.unit == TrainedUnit::kPerson && m.person_field.empty())
+      in.Fail("persons without their field");
+  }
   m.split_key = in.Hash();
   m.held_out_permille = in.U32();
   if (m.held_out_permille > 1000) in.Fail("more held out than there is");
@@ -311,6 +325,7 @@ Ready ReadReady(CanonicalReader& in) {
   m.train_documents = in.U64();
   m.held_out_documents = in.U64();
   m.train_bytes = in.U64();
+  m.train_units = in.U64();
   return m;
 }
 

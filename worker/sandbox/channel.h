@@ -19,6 +19,15 @@
 // message from the trainer carries text, tokens or records.
 namespace concordat::sandbox {
 
+/// What DP-SGD protects. The numbers are those of PrivacyUnit.
+enum class TrainedUnit : uint8_t { kPerson = 2, kRecord = 3 };
+
+/// What a dataset's card promises to each person or record.
+struct UnitPromise {
+  TrainedUnit unit = TrainedUnit::kRecord;
+  double delta = 0;  // at least 1/units is refused
+};
+
 /// Worker to trainer, first: what to open before locking down.
 struct Configure {
   std::string base_model;    // path
@@ -26,7 +35,8 @@ struct Configure {
   std::string dataset;       // path
   uint8_t dataset_kind = 0;  // 0: JSONL, 1: folder of text
   std::string person_field;  // of each record, names its person; empty: persons are not told apart
-  Digest split_key;          // keyed hash that splits documents
+  std::optional<UnitPromise> promise = std::nullopt;  // none: the card protects the site
+  Digest split_key;                                   // keyed hash that splits documents
   uint32_t held_out_permille = 0;
   uint32_t canaries = 0;  // made-up records to plant (model::MakeCanaries); 0: none
   Digest canary_key;      // that they are made from
@@ -56,7 +66,7 @@ struct UnitSum {
 /// How one round of DP-SGD protects persons or records: public numbers of the job. The trainer draws sampling
 /// and noise from the operating system, and neither ever leaves it.
 struct UnitPrivacy {
-  enum class Unit : uint8_t { kPerson = 2, kRecord = 3 };
+  using Unit = TrainedUnit;
   Unit unit = Unit::kRecord;
   double clip = 0;                      // C, L2 bound on one unit's gradient
   double noise_multiplier = 0;          // z of the gradient; 0: no noise, no promise
@@ -115,6 +125,7 @@ struct Ready {
   uint64_t train_documents = 0;
   uint64_t held_out_documents = 0;
   uint64_t train_bytes = 0;
+  uint64_t train_units = 0;  // persons or records to train on (Configure::promise); without a promise 0
 };
 struct Prepared {};
 

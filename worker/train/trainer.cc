@@ -36,6 +36,13 @@ std::vector<size_t> FirstOfEachDocument(const model::ExampleSet& set, uint32_t m
   return first;
 }
 
+uint64_t UnitsIn(std::span<const model::Document> documents, sandbox::TrainedUnit unit) {
+  std::set<Digest> units;
+  for (const model::Document& document : documents)
+    units.insert(unit == sandbox::TrainedUnit::kPerson ? document.person : document.digest);
+  return units.size();
+}
+
 /// Bits and bytes of every unit.
 class UnitTotals {
  public:
@@ -153,6 +160,15 @@ StatusOr<sandbox::Ready> Trainer::Open(const sandbox::Configure& configure) {
   ready.shape = weights_->config().shape;
   ready.train_documents = split_.train.size();
   ready.held_out_documents = split_.held_out.size();
+  if (configure.promise) {
+    ready.train_units = UnitsIn(split_.train, configure.promise->unit);
+    // Without the numbers, as for a round: how many units there are is the region's to say.
+    if (configure.promise->delta * static_cast<double>(ready.train_units) >= 1)
+      return InvalidArgument(
+          "dataset card: privacy.delta: expected less than one over the number of {}s to train on: a delta "
+          "this large lets one of them be published outright",
+          configure.promise->unit == sandbox::TrainedUnit::kPerson ? "person" : "record");
+  }
   return ready;
 }
 

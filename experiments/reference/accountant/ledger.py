@@ -318,4 +318,7 @@ def report(lines):
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except ModuleNotFoundError as error:
+        sys.exit(f"{error.name} is not installed, and this ledger has sampled steps: pip install -r accountant/requirements.txt")

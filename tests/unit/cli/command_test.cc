@@ -181,6 +181,24 @@ TEST_F(LedgerVerbTest, DoctorFindsACutLedger) {
   EXPECT_EQ(level(), "fail");
 }
 
+TEST_F(LedgerVerbTest, DoctorFindsACardWhoseUnitIsNotTheLedgers) {
+  const std::filesystem::path card = dir_ / "de/dataset-card.yaml";
+  ASSERT_OK_AND_ASSIGN(const std::string text, ReadTextFile(card));
+  ASSERT_NE(text.find("unit: site"), std::string::npos) << text;
+  ASSERT_OK(
+      WriteFileAtomically(card, std::regex_replace(text, std::regex("unit: site"), "unit: record"), 0600));
+  const auto report = Cli({"doctor", "--worker", worker_.string(), "--json"}).json();
+  const auto check =
+      std::ranges::find_if(report["checks"], [](const auto& c) { return c["check"] == "ledger"; });
+  ASSERT_NE(check, report["checks"].end());
+  EXPECT_EQ((*check)["level"], "fail");
+  EXPECT_THAT((*check)["text"].get<std::string>(),
+              HasSubstr("charges in unit site, while the card says record"));
+  EXPECT_THAT((*check)["next"].dump(), HasSubstr("set privacy.unit in the dataset card back"));
+  EXPECT_THAT(Cli({"ledger", "show", "--worker", worker_.string()}).out,
+              HasSubstr("another unit than the card's budget"));
+}
+
 TEST(OutputTest, TableAlignsCodePointsAndNumbersToTheRight) {
   std::ostringstream out, err;
   Output output(out, err, false);

@@ -179,6 +179,20 @@ TEST_F(TrainerTrialTest, WhatTheLoaderSaysIsTheReason) {
               HasStatus(StatusCode::kFailedPrecondition, "libx.so"));
 }
 
+// What is to be mended is in the file that it names; anything else may be a matter of rights.
+TEST_F(TrainerTrialTest, WhatTheTrainerSaysOfItsInputIsKeptApart) {
+  const auto tried = [&](StatusCode code) {
+    const Bytes said = sandbox::Encode(
+        sandbox::FromTrainer(sandbox::Failed{static_cast<uint8_t>(code), "data.jsonl:3: not JSON"}));
+    EXPECT_OK(WriteFileAtomically(dir_ / "said", ByteView(said), 0600));
+    return TryTrainer(Program("cat " + (dir_ / "said").string() + " >&3; exec sleep 600"), {}, Millis(60'000))
+        .status();
+  };
+  EXPECT_THAT(tried(StatusCode::kInvalidArgument),
+              HasStatus(StatusCode::kInvalidArgument, "data.jsonl:3: not JSON"));
+  EXPECT_THAT(tried(StatusCode::kNotFound), HasStatus(StatusCode::kFailedPrecondition, "data.jsonl:3"));
+}
+
 TEST_F(TrainerTrialTest, ASilentProgramIsNotWaitedForForever) {
   EXPECT_THAT(TryTrainer(Program("exec sleep 600"), {}, Millis(10)).status(),
               HasStatus(StatusCode::kDeadlineExceeded, "no answer"));

@@ -1,3 +1,4 @@
+#include "policy/job_privacy.h"
 #include "tests/unit/cli/cli_world.h"
 
 namespace concordat::cli {
@@ -5,6 +6,7 @@ namespace {
 
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 std::vector<std::string> Words(std::string_view line) {
   std::istringstream in{std::string(line)};
@@ -17,8 +19,8 @@ TEST(EpsilonVerbTest, PricesASetting) {
   const Ran ran = Cli(Words("epsilon --sigma 1.5 --q 0.04 --steps 2250 --delta 1e-5 --json"));
   ASSERT_EQ(ran.code, 0) << ran.err;
   const auto json = ran.json();
-  EXPECT_THAT(Keys(json), ElementsAre("by_steps", "delta", "epsilon", "epsilon_rdp", "epsilon_target", "q",
-                                      "relation", "remarks", "sigma", "steps"));
+  EXPECT_THAT(Keys(json), ElementsAre("by_steps", "delta", "epsilon", "epsilon_rdp", "epsilon_target",
+                                      "noise_multiplier", "q", "relation", "remarks", "sigma", "steps"));
   EXPECT_GE(json["epsilon"].get<double>(), 6.76878);
   EXPECT_LE(json["epsilon"].get<double>(), 6.76878042 * 1.001);
   EXPECT_NEAR(json["epsilon_rdp"].get<double>(), 7.32835, 1e-4);
@@ -45,6 +47,43 @@ TEST(EpsilonVerbTest, FindsTheNoiseForATarget) {
   EXPECT_EQ(json["epsilon_target"], 8.0);
   EXPECT_THAT(Cli(Words("epsilon --epsilon 8 --q 0.04 --steps 2250 --delta 1e-5")).out,
               HasSubstr("sigma 1.34"));
+}
+
+// The price of a job with the noise that the command names for it is the target's, metrics and all.
+TEST(EpsilonVerbTest, NamesTheNoiseOfAJobForATarget) {
+  const auto json = Cli(Words("epsilon --epsilon 8 --q 0.002 --steps 60 --delta 1e-5 --json")).json();
+  policy::JobSpec job;
+  job.privacy.unit = PrivacyUnit::kRecord;
+  job.privacy.noise_multiplier = json["noise_multiplier"].get<double>();
+  job.metrics.noise_multiplier = policy::kUnitMetricNoise * job.privacy.noise_multiplier;
+  const double sigma = policy::RoundSteps(job).sigma;
+  EXPECT_GE(sigma, json["sigma"].get<double>());
+  EXPECT_LE(sigma, json["sigma"].get<double>() * (1 + 1e-12));
+  const std::string text = Cli(Words("epsilon --epsilon 8 --q 0.002 --steps 60 --delta 1e-5")).out;
+  const size_t at = text.find("noise_multiplier ");
+  ASSERT_NE(at, std::string::npos) << text;
+  EXPECT_GE(std::stod(text.substr(at + 17)), job.privacy.noise_multiplier);
+  EXPECT_TRUE(
+      Cli(Words("epsilon --sigma 1 --q 0.002 --delta 1e-5 --json")).json()["noise_multiplier"].is_null());
+  EXPECT_TRUE(
+      Cli(Words("epsilon --epsilon 8 --q 0 --delta 1e-5 --json")).json()["noise_multiplier"].is_null());
+  EXPECT_TRUE(Cli(Words("epsilon --epsilon 8 --q 0.002 --delta 1e-5 --relation replace-one --json"))
+                  .json()["noise_multiplier"]
+                  .is_null());
+}
+
+TEST(EpsilonVerbTest, ALargeDeltaIsWarnedOf) {
+  EXPECT_THAT(Cli(Words("epsilon --sigma 1 --q 0.1 --delta 0.01")).out, HasSubstr("published outright"));
+  EXPECT_THAT(Cli(Words("epsilon --sigma 1 --q 0.1 --delta 0.001")).out,
+              Not(HasSubstr("published outright")));
+  const testing::TempDir dir;
+  ASSERT_OK_AND_ASSIGN(std::string job, ReadTextFile("configs/job-record.yaml"));
+  const size_t at = job.find("delta: 0.000001 ");
+  ASSERT_NE(at, std::string::npos);
+  job.replace(at, 15, "delta: 0.01");
+  ASSERT_OK(WriteFileAtomically(dir / "job.yaml", job, 0600));
+  EXPECT_THAT(Cli({"epsilon", (dir / "job.yaml").string()}).out, HasSubstr("published outright"));
+  EXPECT_THAT(Cli({"epsilon", "configs/job-record.yaml"}).out, Not(HasSubstr("published outright")));
 }
 
 TEST(EpsilonVerbTest, ShowsTheCurveOverSteps) {

@@ -54,7 +54,7 @@ TEST(YamlReaderTest, AbsentOptionalKeysGiveTheirFallback) {
     EXPECT_EQ(m.IntegerOr("i", 7, 0, 9), 7);
     EXPECT_TRUE(m.FlagOr("f", true));
     EXPECT_EQ(m.ChoiceOr("c", 1, {"a", "b"}), 1u);
-    EXPECT_TRUE(m.TextsOr("l", 3).empty());
+    EXPECT_TRUE(m.TextsOr("l", 1, 3).empty());
     EXPECT_EQ(m.DurationMillisOr("d", 5, 0, 9), 5);
     YamlMap absent = m.MapOr("map");
     EXPECT_FALSE(absent.present());

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <regex>
 
 #include "policy/job_privacy.h"
 #include "privacy/mechanism/rotation.h"
@@ -86,7 +87,8 @@ TEST(JobTest, WhatATrainerWouldRefuseIsRefusedInTheFile) {
   };
   refused("unit_clip: 0.5", "unit_clip: 0", "privacy.unit_clip");
   refused("sampling_rate: 0.002", "sampling_rate: 1.01", "privacy.sampling_rate");
-  refused("sampling_rate: 0.002", "sampling_rate: 0", "nobody would be trained on");
+  refused("sampling_rate: 0.002", "sampling_rate: 0",
+          "privacy.sampling_rate: expected a probability of more than 0, at most 1, got '0'");
   refused("expected_units: 200", "expected_units: 0", "privacy.expected_units");
   refused("noise_multiplier: 0.7 ", "noise_multiplier: -1 ", "privacy.noise_multiplier");
   refused("noise_multiplier: 3.5", "noise_multiplier: 0.001", "metrics.noise_multiplier");
@@ -94,6 +96,31 @@ TEST(JobTest, WhatATrainerWouldRefuseIsRefusedInTheFile) {
   // Of a site none of it is asked, and an answer to a question that nobody asked is a mistake.
   EXPECT_THAT(Parse(With(Job(), "unit: site", "unit: site\n  unit_clip: 1")),
               HasStatus(StatusCode::kInvalidArgument, "unit_clip"));
+}
+
+TEST(JobTest, OneMistakeIsOneMessage) {
+  for (const char* wrong : {"0", "1.01", "-1", "nan", "no"}) {
+    const Status status =
+        Parse(With(RecordJob(), "sampling_rate: 0.002", fmt::format("sampling_rate: {}", wrong))).status();
+    EXPECT_THAT(status, HasStatus(StatusCode::kInvalidArgument, "of more than 0, at most 1"));
+    EXPECT_EQ(Message(status).find('\n'), std::string_view::npos) << Message(status);
+  }
+  const std::regex delta("delta: [0-9.e-]+");
+  for (const char* wrong : {"0", "1", "2", "-1"}) {
+    const Status status =
+        Parse(std::regex_replace(RecordJob(), delta, fmt::format("delta: {}", wrong))).status();
+    EXPECT_THAT(status, HasStatus(StatusCode::kInvalidArgument, "between 0 and 1, neither of them"));
+    EXPECT_EQ(Message(status).find('\n'), std::string_view::npos) << Message(status);
+  }
+}
+
+// An empty list would read as nobody and mean everybody.
+TEST(JobTest, WhoIsInvitedIsNamedOrTheKeyIsLeftOut) {
+  const std::regex line("  jurisdictions: [^\n]*\n");
+  EXPECT_THAT(Parse(std::regex_replace(Job(), line, "  jurisdictions: []\n")),
+              HasStatus(StatusCode::kInvalidArgument, "cohort.jurisdictions: expected a list of 1 to"));
+  ASSERT_OK_AND_ASSIGN(const JobSpec all, Parse(std::regex_replace(Job(), line, "")));
+  EXPECT_TRUE(all.cohort.jurisdictions.empty());
 }
 
 TEST(JobTest, CohortMustLeaveTwoHonestSurvivors) {

@@ -161,6 +161,25 @@ TEST(RegionPolicyTest, AnInfinitePriceFitsOnlyAnUnlimitedBudget) {
   EXPECT_TRUE(c.Codes().empty());
 }
 
+TEST(RegionPolicyTest, WhatNoBudgetWouldPayForIsNotSaidToBeWantOfBudget) {
+  Case unit;
+  unit.job.privacy.unit = PrivacyUnit::kRecord;
+  unit.ledger = {0, INFINITY, 30};
+  EXPECT_EQ(unit.Codes(), std::vector<RuleCode>{RuleCode::kDatasetUnit});
+  for (const double least : {0.0, 0.5}) {
+    Case quiet;
+    quiet.policy.privacy.min_noise_multiplier = least;
+    quiet.job.privacy.noise_multiplier = 0;
+    quiet.ledger = {0, INFINITY, 30};
+    EXPECT_EQ(quiet.Codes(), std::vector<RuleCode>{RuleCode::kPrivacyMinNoise}) << least;
+    Case metrics;
+    metrics.policy.privacy.min_metrics_noise_multiplier = least;
+    metrics.job.metrics.noise_multiplier = 0;
+    metrics.ledger = {0, INFINITY, 30};
+    EXPECT_EQ(metrics.Codes(), std::vector<RuleCode>{RuleCode::kPrivacyMetricsNoise}) << least;
+  }
+}
+
 TEST(SubmitterPatternTest, MatchesOperatorsOnly) {
   ASSERT_OK_AND_ASSIGN(const auto all, SubmitterPattern::Parse("spiffe://de.example/operator/*"));
   EXPECT_TRUE(all.Matches(Id("spiffe://de.example/operator/x")));
@@ -190,6 +209,15 @@ TEST(RulesTest, EveryRuleHasANumberANameAndASentenceOfItsOwn) {
       DescribeRule(401),
       "region policy rule cohort.min_sites (401): the job accepts smaller cohorts than this region does");
   EXPECT_NE(DescribeRule(65000).find("65000"), std::string::npos);
+}
+
+TEST(EvaluationReleaseTest, WithoutNoiseNoBudgetIsSaidToBeTooSmall) {
+  Case c;
+  c.policy.artefacts.evaluation.noise_stddev = 0;
+  c.ledger = {0, INFINITY, 30};
+  EXPECT_EQ(Codes(EvaluateRelease(c.question(), 0)), std::vector<RuleCode>{RuleCode::kArtefactEvaluation});
+  c.ledger.budget = INFINITY;
+  EXPECT_TRUE(EvaluateRelease(c.question(), 0).empty());
 }
 
 TEST(EvaluationReleaseTest, EachConditionHasItsRule) {

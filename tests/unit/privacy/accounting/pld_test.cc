@@ -343,8 +343,8 @@ TEST(PldAccountantTest, ExtremesAreNumbers) {
        {SubsampledGaussian{1e-300, 1, 1}, SubsampledGaussian{1 - 1e-16, 1, 5},
         SubsampledGaussian{0.5, 1e-3, 10}, SubsampledGaussian{0.5, 1e8, 10},
         SubsampledGaussian{1e-9, 0.05, 1'000'000}, SubsampledGaussian{0.01, 1, uint64_t{1} << 62},
-        SubsampledGaussian{1, 1e-200, 1}, SubsampledGaussian{1, 1e200, 1},
-        SubsampledGaussian{0.3, 1e-150, 3}})
+        SubsampledGaussian{1, 1e-200, 1}, SubsampledGaussian{1, kMostSigma, 1},
+        SubsampledGaussian{0.5, kMostSigma, 10}, SubsampledGaussian{0.3, 1e-150, 3}})
     for (const double delta : {1e-300, 1e-9, 0.5}) {
       const double epsilon = Epsilon({s}, delta), replaced = Epsilon<ReplaceOne>({s}, delta);
       EXPECT_GE(epsilon, 0) << s.q << " " << s.sigma << " " << delta;

@@ -304,6 +304,7 @@ class Region {
   uint32_t documents_told = 0;  // an evaluation says how far it is after each of so many
   bool preparing_fails = false;
   bool starting_fails = false;
+  StatusCode starting_error = StatusCode::kInternal;
   bool hold_upload = false;    // the process dies before y_i is stored
   bool hold_uploaded = false;  // y_i is stored, and not yet sent
   bool upload_fails = false;
@@ -339,7 +340,7 @@ class Region {
       if (preparing_fails) return Said(sandbox::Failed{8, "no memory"});
       Said(sandbox::Prepared{});
     } else if (std::holds_alternative<sandbox::Configure>(tell.message)) {
-      if (starting_fails) return Said(sandbox::Failed{3, "no documents"});
+      if (starting_fails) return Said(sandbox::Failed{static_cast<uint8_t>(starting_error), "no"});
       Said(sandbox::Ready{lockdown, {2, 32, 64, 4, 2, 8}, 10, 2, 1000});
     } else if (std::holds_alternative<sandbox::Train>(tell.message)) {
       EXPECT_NE(tell.weights, nullptr);

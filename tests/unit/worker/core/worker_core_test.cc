@@ -907,6 +907,21 @@ TEST(WorkerCoreTest, ATrainerThatDoesNotStartRefusesEveryJobUntilItSaysThatItIsR
   EXPECT_EQ(f.round().survivors().size(), 4u);
 }
 
+// In the meantime the others would begin attempts that this region can only break.
+TEST(WorkerCoreTest, MalformedDataRefusesEveryJobAtTheFirstStart) {
+  Federation f;
+  Region& region = *f.regions[0];
+  region.starting_fails = true;
+  region.starting_error = StatusCode::kInvalidArgument;
+  f.StartAll();
+  f.Notify();
+  EXPECT_EQ(region.trainer_starts, 1);
+  EXPECT_EQ(region.Sent<JobAnswer>().back().rules, TrainerFails());
+  region.starting_fails = false;
+  region.Tick(*region.wake);
+  EXPECT_EQ(region.Sent<JobAnswer>().back().verdict, Verdict::kEligible) << "it was mended";
+}
+
 TEST(WorkerCoreTest, AWarmTrainerThatStopsStartingCostsTheOpenAttemptAndNoOther) {
   Federation f;
   Region& region = *f.regions[0];

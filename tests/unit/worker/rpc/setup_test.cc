@@ -130,11 +130,19 @@ TEST_F(SetupTest, WhoeverStartsATrainerTellsItTheSame) {
   EXPECT_EQ(told.threads, 3u);
   EXPECT_FALSE(told.sandbox_required);
   EXPECT_EQ(told.person_field, "") << "the budget counts sites: persons are not told apart";
+  EXPECT_FALSE(told.promise.has_value());
   card_.privacy.unit = PrivacyUnit::kPerson;
   policy.sandbox = policy::SandboxMode::kRequired;
   told = ConfigureTrainer(config_, policy, card_, {split, canary}, model);
   EXPECT_EQ(told.person_field, "who");
+  ASSERT_TRUE(told.promise.has_value());
+  EXPECT_EQ(told.promise->unit, sandbox::TrainedUnit::kPerson);
+  EXPECT_EQ(told.promise->delta, card_.privacy.delta);
   EXPECT_TRUE(told.sandbox_required);
+  card_.privacy.unit = PrivacyUnit::kRecord;
+  told = ConfigureTrainer(config_, policy, card_, {split, canary}, model);
+  ASSERT_TRUE(told.promise.has_value());
+  EXPECT_EQ(told.promise->unit, sandbox::TrainedUnit::kRecord);
 }
 
 TEST_F(SetupTest, ADatasetThatIsNotThereOrEmptyOrOfAnotherKindIsRefused) {

@@ -29,6 +29,7 @@ Configure SampleConfigure() {
   m.dataset = "/srv/text";
   m.dataset_kind = 1;
   m.person_field = "patient_id";
+  m.promise = UnitPromise{TrainedUnit::kPerson, 1e-6};
   m.split_key = DigestOf(9);
   m.held_out_permille = 100;
   m.canaries = 256;
@@ -50,7 +51,7 @@ Audited FullAudited() {
 }
 
 std::vector<FromTrainer> TrainerMessages() {
-  return {Ready{Ready::Lockdown::kFull, {30, 576, 1536, 9, 3, 64}, 10, 2, 4000},
+  return {Ready{Ready::Lockdown::kFull, {30, 576, 1536, 9, 3, 64}, 10, 2, 4000, 7},
           Prepared{},
           TrainerProgress{500, 301.5, 2.25},
           Trained{2.5, 1000, 2000, 3.5, 8},
@@ -218,6 +219,21 @@ TEST(ChannelTest, AnAuditAndItsFiguresKeepTheirValues) {
   Audited bad = all;
   bad.one_run->epsilon = std::numeric_limits<double>::infinity();
   EXPECT_FALSE(DecodeFromTrainer(Encode(FromTrainer(bad))).ok());
+}
+
+TEST(ChannelTest, WhatTheCardPromisesArrivesAndAnotherUnitThanPersonOrRecordDoesNot) {
+  Configure m = SampleConfigure();
+  const auto told = DecodeToTrainer(Encode(ToTrainer(m)));
+  ASSERT_TRUE(told.ok());
+  ASSERT_TRUE(std::get<Configure>(*told).promise.has_value());
+  EXPECT_EQ(std::get<Configure>(*told).promise->unit, TrainedUnit::kPerson);
+  EXPECT_EQ(std::get<Configure>(*told).promise->delta, 1e-6);
+  m.promise->unit = static_cast<TrainedUnit>(1);
+  EXPECT_EQ(DecodeToTrainer(Encode(ToTrainer(m))).status().code(), StatusCode::kInvalidArgument);
+  m.promise.reset();
+  const auto none = DecodeToTrainer(Encode(ToTrainer(m)));
+  ASSERT_TRUE(none.ok());
+  EXPECT_FALSE(std::get<Configure>(*none).promise.has_value());
 }
 
 TEST(ChannelTest, RefusesAPersonFieldThatIsTooLong) {

@@ -87,6 +87,23 @@ TEST_F(TrainerPrivateTest, EvaluationSumsAreOverRecordsOrPersonsWhicheverIsAsked
   EXPECT_THAT(evaluate(UnitPrivacy::Unit::kRecord, 1, 0), HasStatus(StatusCode::kInvalidArgument, "bounds"));
 }
 
+// Before anything is charged, not in the first attempt that is.
+TEST_F(TrainerPrivateTest, APromiseThatAllowsOneUnitToBePublishedIsRefusedWhenTheDataIsRead) {
+  configure_.person_field = "who";
+  configure_.promise = sandbox::UnitPromise{UnitPrivacy::Unit::kRecord, 1e-5};
+  ASSERT_OK_AND_ASSIGN(const sandbox::Ready records, trainer_.Open(configure_));
+  EXPECT_EQ(records.train_units, records.train_documents);
+  configure_.promise->unit = UnitPrivacy::Unit::kPerson;
+  ASSERT_OK_AND_ASSIGN(const sandbox::Ready persons, trainer_.Open(configure_));
+  EXPECT_EQ(persons.train_units * (kRecords / kPersons), records.train_units);
+  configure_.promise->delta = 1.01 / static_cast<double>(records.train_units);
+  EXPECT_OK(trainer_.Open(configure_));
+  configure_.promise->unit = UnitPrivacy::Unit::kRecord;
+  const auto refused = trainer_.Open(configure_);
+  EXPECT_THAT(refused, HasStatus(StatusCode::kInvalidArgument, "privacy.delta"));
+  EXPECT_EQ(Message(refused.status()).find(std::to_string(records.train_units)), std::string_view::npos);
+}
+
 // An adapter may be anybody's: were it refused over one text, the refusal would say that the text is there.
 TEST_F(TrainerPrivateTest, AnEvaluationWhoseLossIsNotFiniteCountsAsTheBound) {
   configure_.held_out_permille = 500;
