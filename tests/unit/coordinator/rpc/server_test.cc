@@ -889,6 +889,10 @@ TEST_F(ServerTest, OneKeysDownloadsThatNobodyReadsAreAFewOfAllThreads) {
 }
 
 TEST_F(ServerTest, HearsPeersAgainAfterAStrangersConnectionsTookAllDescriptors) {
+#ifdef __SANITIZE_ADDRESS__
+  GTEST_SKIP() << "the sanitizer opens a pipe to look at an object's type, and takes a sound one for broken "
+                  "when it can't";
+#endif
   StartServer();
   rlimit before{};
   ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
